@@ -1,0 +1,141 @@
+import Glibc
+import IR
+
+/// A function of two numbers that ``ElementWiseBinary`` applies with broadcasting.
+public protocol BinaryFunction: Sendable {
+  /// QNN's operator name.
+  static var typeName: String { get }
+  /// The value for a pair of elements.
+  static func apply(_ a: Float, _ b: Float) -> Float
+  /// The value for a pair of integers (wrapping); nil where it is undefined.
+  static func apply(integer a: Int, _ b: Int) -> Int?
+  /// Role in fused pairs.
+  static var fusion: QuantizationRule.Fusion { get }
+}
+
+extension BinaryFunction {
+  public static var fusion: QuantizationRule.Fusion { .none }
+}
+
+/// Applies a function of two operands element by element, numpy broadcasting; both have one type.
+public struct ElementWiseBinary<Function: BinaryFunction>: Operator {
+  public static var typeName: String { Function.typeName }
+  /// Makes the operator.
+  public init() {}
+  public init(attributes: inout AttributeReader) throws(Diagnostic) {}
+
+  public func infer(_ inputs: [TensorType?]) throws(Diagnostic) -> [TensorType] {
+    let a = try required(inputs, 0, "in0")
+    let b = try required(inputs, 1, "in1")
+    try check(a.element == b.element, "operands differ in type: \(a) and \(b)")
+    if !a.element.isInteger { try requireFloat(a, Self.typeName) }
+    return [TensorType(a.element, try broadcastShape(a.shape, b.shape))]
+  }
+
+  public var quantization: QuantizationRule { QuantizationRule(fusion: Function.fusion) }
+  public func sinking(permutation: [Int]) -> (any Operator)? { self }
+
+  public func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
+    let (a, b) = (try required(inputs, 0), try required(inputs, 1))
+    let shape = outputs[0].type.shape
+    let aSteps = broadcastStrides(a.type.shape, to: shape)
+    let bSteps = broadcastStrides(b.type.shape, to: shape)
+    let row = shape.last ?? 1
+    let (aInner, bInner) = (aSteps.last ?? 0, bSteps.last ?? 0)
+    if a.type.element.isInteger {
+      let access = IntegerAccess(element: a.type.element)
+      var failed = false
+      forEachRow(shape, aSteps, bSteps) { out, aStart, bStart in
+        for index in 0..<row {
+          let x = access.load(a.bytes, aStart + index * aInner)
+          let y = access.load(b.bytes, bStart + index * bInner)
+          guard let value = Function.apply(integer: x, y) else {
+            failed = true
+            return
+          }
+          access.store(value, outputs[0].bytes, out + index)
+        }
+      }
+      if failed { throw Diagnostic("integer-undefined", "\(Self.typeName) is undefined here") }
+      return
+    }
+    guard let ap = a.elements(as: Float.self).baseAddress,
+      let bp = b.elements(as: Float.self).baseAddress,
+      let yp = outputs[0].elements(as: Float.self).baseAddress
+    else { return }
+    forEachRow(shape, aSteps, bSteps) { out, aStart, bStart in
+      let (x, y, target) = (ap + aStart, bp + bStart, yp + out)
+      switch (aInner, bInner) {
+      case (0, 0):
+        let value = Function.apply(x[0], y[0])
+        for index in 0..<row { target[index] = value }
+      case (0, _): for index in 0..<row { target[index] = Function.apply(x[0], y[index]) }
+      case (_, 0): for index in 0..<row { target[index] = Function.apply(x[index], y[0]) }
+      default: for index in 0..<row { target[index] = Function.apply(x[index], y[index]) }
+      }
+    }
+  }
+}
+
+/// a + b.
+public enum AddFunction: BinaryFunction {
+  public static let typeName = "ElementWiseAdd"
+  public static func apply(_ a: Float, _ b: Float) -> Float { a + b }
+  public static func apply(integer a: Int, _ b: Int) -> Int? { a &+ b }
+  public static var fusion: QuantizationRule.Fusion { .arithmetic }
+}
+/// a - b.
+public enum SubtractFunction: BinaryFunction {
+  public static let typeName = "ElementWiseSubtract"
+  public static func apply(_ a: Float, _ b: Float) -> Float { a - b }
+  public static func apply(integer a: Int, _ b: Int) -> Int? { a &- b }
+}
+/// a * b.
+public enum MultiplyFunction: BinaryFunction {
+  public static let typeName = "ElementWiseMultiply"
+  public static func apply(_ a: Float, _ b: Float) -> Float { a * b }
+  public static func apply(integer a: Int, _ b: Int) -> Int? { a &* b }
+}
+/// a / b; integers truncate towards zero.
+public enum DivideFunction: BinaryFunction {
+  public static let typeName = "ElementWiseDivide"
+  public static func apply(_ a: Float, _ b: Float) -> Float { a / b }
+  public static func apply(integer a: Int, _ b: Int) -> Int? {
+    b == 0 ? nil : a.dividedReportingOverflow(by: b).partialValue
+  }
+}
+/// The larger one; NaN if either is.
+public enum MaximumFunction: BinaryFunction {
+  public static let typeName = "ElementWiseMaximum"
+  public static func apply(_ a: Float, _ b: Float) -> Float { a.isNaN ? a : b > a || b.isNaN ? b : a }
+  public static func apply(integer a: Int, _ b: Int) -> Int? { max(a, b) }
+}
+/// The smaller one; NaN if either is.
+public enum MinimumFunction: BinaryFunction {
+  public static let typeName = "ElementWiseMinimum"
+  public static func apply(_ a: Float, _ b: Float) -> Float { a.isNaN ? a : b < a || b.isNaN ? b : a }
+  public static func apply(integer a: Int, _ b: Int) -> Int? { min(a, b) }
+}
+/// a to the power b; integer powers wrap.
+public enum PowerFunction: BinaryFunction {
+  public static let typeName = "ElementWisePower"
+  public static func apply(_ a: Float, _ b: Float) -> Float { powf(a, b) }
+  public static func apply(integer a: Int, _ b: Int) -> Int? {
+    if b < 0 { return a == 1 ? 1 : a == -1 ? (b % 2 == 0 ? 1 : -1) : a == 0 ? nil : 0 }
+    var (result, base, left) = (1, a, b)
+    while left > 0 {
+      if left & 1 == 1 { result = result &* base }
+      base = base &* base
+      left >>= 1
+    }
+    return result
+  }
+}
+
+public typealias ElementWiseAdd = ElementWiseBinary<AddFunction>
+public typealias ElementWiseSubtract = ElementWiseBinary<SubtractFunction>
+public typealias ElementWiseMultiply = ElementWiseBinary<MultiplyFunction>
+public typealias ElementWiseDivide = ElementWiseBinary<DivideFunction>
+public typealias ElementWiseMaximum = ElementWiseBinary<MaximumFunction>
+public typealias ElementWiseMinimum = ElementWiseBinary<MinimumFunction>
+public typealias ElementWisePower = ElementWiseBinary<PowerFunction>

@@ -1,0 +1,22 @@
+import IR
+
+extension OperatorRegistry {
+  /// Every operator of the project. To add one: its file, and its type in this list.
+  public static let standard = OperatorRegistry([
+    Conv2d.self, DepthWiseConv2d.self, FullyConnected.self, MatMul.self, Batchnorm.self,
+    PoolMax2d.self, PoolAvg2d.self,
+    Relu.self, ReluMinMax.self, LeakyRelu.self, Prelu.self, HardSwish.self, Elu.self,
+    HardSigmoid.self, Softmax.self, LogSoftmax.self,
+    ElementWiseExp.self, ElementWiseLog.self, ElementWiseNeg.self, ElementWiseAbs.self,
+    ElementWiseSquareRoot.self, ElementWiseRsqrt.self, ElementWiseReciprocal.self,
+    ElementWiseFloor.self, ElementWiseCeil.self, ElementWiseRound.self, ElementWiseSin.self,
+    ElementWiseCos.self, Sigmoid.self, Tanh.self,
+    ElementWiseAdd.self, ElementWiseSubtract.self, ElementWiseMultiply.self,
+    ElementWiseDivide.self, ElementWiseMaximum.self, ElementWiseMinimum.self,
+    ElementWisePower.self,
+    ReduceMean.self, ReduceSum.self, ReduceMax.self, ReduceMin.self,
+    Reshape.self, Transpose.self, Expand.self, Tile.self, Concat.self, Split.self,
+    StridedSlice.self, Gather.self, Pad.self,
+    Cast.self, Convert.self, Quantize.self, Dequantize.self,
+  ])
+}
