@@ -1,0 +1,84 @@
+import IR
+import Operators
+
+/// Turns `layer(x, W) + constant`, a value a channel, into a layer with that bias, and products with a
+/// constant matrix into FullyConnected.
+public struct FuseBias: Pass {
+  public let name = "fuse-bias"
+  public let summary = "MatMul (or another layer) + Add of a constant becomes a layer with bias"
+  /// Makes the pass.
+  public init() {}
+
+  public func run(_ graph: consuming Graph) throws(Diagnostic) -> Graph {
+    var graph = graph
+    toFullyConnected(&graph)
+    let readers = graph.consumers()
+    let producers = graph.producers()
+    let border = Set(graph.outputs)
+    var dropped = Set<Int>()
+    var names = NameTable(graph)
+    for (index, node) in graph.nodes.enumerated() where node.op is ElementWiseAdd {
+      for (layerSlot, constantSlot) in [(0, 1), (1, 0)] {
+        guard let input = node.inputs[layerSlot], let added = node.inputs[constantSlot],
+          !border.contains(input), readers[input.index].count == 1,
+          let layerID = producers[input.index],
+          let value = graph[added].constant, value.type.element == .float32,
+          graph[layerID].op.quantization.input(2) == .bias,
+          case .weight = graph[layerID].op.quantization.input(1), !(graph[layerID].op is Batchnorm),
+          let channels = graph[input].type.shape.last, value.type.shape.last == channels,
+          value.type.count == channels, value.type.rank <= graph[input].type.rank
+        else { continue }
+        let layer = graph[layerID]
+        let old = layer.inputs.count > 2 ? layer.inputs[2] : nil
+        if let old, graph[old].constant == nil { continue }
+        let base = old.flatMap { graph[$0].constant?.floats() }
+        let sum = base.map { zip($0, value.floats()).map { $0 + $1 } } ?? value.floats()
+        let constant = Constant(sum, shape: [channels])
+        let reuse = old == nil && readers[added.index].count == 1
+        let bias: TensorID
+        if reuse {
+          graph[added].constant = constant
+          graph[added].type = constant.type
+          bias = added
+        } else {
+          bias = graph.add(
+            Tensor(
+              name: names.unique(layer.name + ".bias"), type: constant.type, constant: constant))
+        }
+        graph[layerID].inputs = [layer.inputs[0], layer.inputs[1], bias]
+        graph[layerID].outputs = node.outputs
+        graph.folded[graph[input].name] = "inside \(layer.name), before its bias"
+        dropped.insert(index)
+        break
+      }
+    }
+    graph.nodes = graph.nodes.enumerated().filter { !dropped.contains($0.offset) }.map(\.element)
+    return graph.compacted()
+  }
+
+  /// MatMul of a rank-2 activation with a constant matrix becomes FullyConnected, weight [M, K].
+  private func toFullyConnected(_ graph: inout Graph) {
+    var names = NameTable(graph)
+    for index in graph.nodes.indices {
+      let node = graph.nodes[index]
+      guard let product = node.op as? MatMul, !product.transposeIn0, let x = node.inputs[0],
+        let w = node.inputs[1], graph[x].type.rank == 2, graph[x].constant == nil,
+        let weight = graph[w].constant, weight.type.rank == 2
+      else { continue }
+      var target = w
+      if !product.transposeIn1 {
+        let turned = weight.permuted([1, 0])
+        let alone = graph.consumers()[w.index].count == 1
+        if alone {
+          graph[w].constant = turned
+          graph[w].type = turned.type
+        } else {
+          target = graph.add(
+            Tensor(name: names.unique(graph[w].name), type: turned.type, constant: turned))
+        }
+      }
+      graph.nodes[index].op = FullyConnected()
+      graph.nodes[index].inputs[1] = target
+    }
+  }
+}
