@@ -1,0 +1,73 @@
+// What the files of this target share. Knows oneDNN 2.6; nothing of it shows in the public header.
+#ifndef QTOOLS_CONEDNN_INTERNAL_H
+#define QTOOLS_CONEDNN_INTERNAL_H
+
+#include <oneapi/dnnl/dnnl.h>
+#include <stdbool.h>
+
+#include "COneDNN.h"
+
+/// Where an error text goes; passed by value.
+typedef struct failure {
+  char *text;
+  size_t capacity;
+} failure;
+
+/// A constant a primitive owns: packed numbers and oneDNN's view of them.
+typedef struct constant {
+  int argument;  // DNNL_ARG_...
+  float *storage;
+  size_t bytes;
+  dnnl_memory_t memory;
+} constant;
+
+enum { max_constants = 2 };
+
+struct qdnn_primitive {
+  dnnl_primitive_t handle;
+  dnnl_memory_desc_t src, src2, dst, scratchpad;
+  bool has_src2;
+  size_t scratchpad_bytes;
+  constant constants[max_constants];
+  int constant_count;
+  char implementation[64];
+};
+
+/// The plain float values of a constant, to be packed into the layout a primitive asks for.
+typedef struct constant_source {
+  int argument;                     // DNNL_ARG_...
+  const dnnl_memory_desc_t *plain;  // the layout of `values`
+  const float *values;
+} constant_source;
+
+/// Writes a formatted error text.
+void qdnn_internal_report(failure failure, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/// oneDNN's status as text.
+const char *qdnn_internal_status_text(dnnl_status_t status);
+
+/// The one engine of the process, or NULL with an error text.
+dnnl_engine_t qdnn_internal_shared_engine(failure failure);
+
+/// True when all `count` sizes are positive; otherwise reports what `operation` is.
+bool qdnn_internal_require_positive(const char *operation, const ptrdiff_t *sizes, int count,
+                                    failure failure);
+
+/// Builds the primitive of an operation descriptor and packs its constants.
+/// `second_operand` tells that DNNL_ARG_WEIGHTS comes with every execution.
+qdnn_primitive *qdnn_internal_build_primitive(const char *operation,
+                                              const_dnnl_op_desc_t descriptor,
+                                              const qdnn_post_op *post_ops, ptrdiff_t post_op_count,
+                                              bool second_operand, const constant_source *constants,
+                                              int constant_count, failure failure);
+
+/// oneDNN's algorithm of a function; false for `sum`, which is none, and for numbers outside of the
+/// enumeration.
+bool qdnn_internal_eltwise_algorithm(qdnn_function function, dnnl_alg_kind_t *algorithm);
+
+/// Describes dense row-major memory of `rank` axes.
+dnnl_status_t qdnn_internal_describe_dense(dnnl_memory_desc_t *descriptor, int rank,
+                                           const dnnl_dim_t *sizes);
+
+#endif

@@ -1,0 +1,464 @@
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+// libgomp's header lies in gcc's private folder; this is the only function needed of it.
+extern void omp_set_num_threads(int count);
+
+// MARK: Errors
+
+void qdnn_internal_report(failure failure, const char *format, ...) {
+  if (failure.text == NULL || failure.capacity == 0) {
+    return;
+  }
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(failure.text, failure.capacity, format, arguments);
+  va_end(arguments);
+}
+
+const char *qdnn_internal_status_text(dnnl_status_t status) {
+  switch (status) {
+    case dnnl_success: return "success";
+    case dnnl_out_of_memory: return "out of memory";
+    case dnnl_invalid_arguments: return "invalid arguments";
+    case dnnl_unimplemented: return "not implemented by oneDNN";
+    case dnnl_iterator_ends: return "iterator ends";
+    case dnnl_runtime_error: return "run-time error";
+    case dnnl_not_required: return "not required";
+  }
+  return "unknown status";
+}
+
+bool qdnn_internal_require_positive(const char *operation, const ptrdiff_t *sizes, int count,
+                                    failure failure) {
+  for (int i = 0; i < count; i++) {
+    if (sizes[i] <= 0) {
+      qdnn_internal_report(failure, "%s: size %td is not positive", operation, sizes[i]);
+      return false;
+    }
+  }
+  return true;
+}
+
+// MARK: Library
+
+static char version_text[32];
+static dnnl_engine_t engine;
+static dnnl_status_t engine_status;
+
+static void initialize_library(void) {
+  const dnnl_version_t *version = dnnl_version();
+  snprintf(version_text, sizeof version_text, "%d.%d.%d", version->major, version->minor,
+           version->patch);
+  engine_status = dnnl_engine_create(&engine, dnnl_cpu, 0);
+}
+
+static void require_library(void) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, initialize_library);
+}
+
+dnnl_engine_t qdnn_internal_shared_engine(failure failure) {
+  require_library();
+  if (engine_status != dnnl_success) {
+    qdnn_internal_report(failure, "oneDNN's processor engine cannot be created: %s",
+                         qdnn_internal_status_text(engine_status));
+    return NULL;
+  }
+  return engine;
+}
+
+const char *qdnn_version(void) {
+  require_library();
+  return version_text;
+}
+
+const char *qdnn_instruction_set(void) {
+  switch ((int)dnnl_get_effective_cpu_isa()) {
+    case dnnl_cpu_isa_all: return "all";
+    case dnnl_cpu_isa_sse41: return "sse41";
+    case dnnl_cpu_isa_avx: return "avx";
+    case dnnl_cpu_isa_avx2: return "avx2";
+    case dnnl_cpu_isa_avx2_vnni: return "avx2_vnni";
+    case dnnl_cpu_isa_avx512_mic: return "avx512_mic";
+    case dnnl_cpu_isa_avx512_mic_4ops: return "avx512_mic_4ops";
+    case dnnl_cpu_isa_avx512_core: return "avx512_core";
+    case dnnl_cpu_isa_avx512_core_vnni: return "avx512_core_vnni";
+    case dnnl_cpu_isa_avx512_core_bf16: return "avx512_core_bf16";
+    case dnnl_cpu_isa_avx512_core_amx: return "avx512_core_amx";
+  }
+  return "unknown";
+}
+
+void qdnn_set_one_thread(void) { omp_set_num_threads(1); }
+
+// MARK: Worker
+
+struct qdnn_worker {
+  dnnl_stream_t stream;
+  void *scratchpad;
+  size_t scratchpad_bytes;
+};
+
+/// Memory on a cache line's boundary, of `bytes` rounded up to whole lines; NULL when there is
+/// none.
+static void *allocate_lines(size_t bytes) {
+  if (bytes > SIZE_MAX - 63) {
+    return NULL;
+  }
+  size_t rounded = (bytes + 63) & ~(size_t)63;
+  return aligned_alloc(64, rounded == 0 ? 64 : rounded);
+}
+
+static bool grow_scratchpad(qdnn_worker *worker, size_t bytes) {
+  if (bytes <= worker->scratchpad_bytes) {
+    return true;
+  }
+  void *larger = allocate_lines(bytes);
+  if (larger == NULL) {
+    return false;
+  }
+  free(worker->scratchpad);
+  worker->scratchpad = larger;
+  worker->scratchpad_bytes = bytes;
+  return true;
+}
+
+qdnn_worker *qdnn_worker_create(size_t scratchpad_bytes, char *error, size_t error_capacity) {
+  failure failure = {error, error_capacity};
+  qdnn_set_one_thread();
+  dnnl_engine_t engine = qdnn_internal_shared_engine(failure);
+  if (engine == NULL) {
+    return NULL;
+  }
+  qdnn_worker *worker = calloc(1, sizeof *worker);
+  if (worker == NULL || !grow_scratchpad(worker, scratchpad_bytes)) {
+    qdnn_internal_report(failure, "worker: out of memory (scratchpad of %zu bytes)",
+                         scratchpad_bytes);
+    qdnn_worker_destroy(worker);
+    return NULL;
+  }
+  dnnl_status_t status = dnnl_stream_create(&worker->stream, engine, dnnl_stream_default_flags);
+  if (status != dnnl_success) {
+    qdnn_internal_report(failure, "worker: oneDNN's stream cannot be created: %s",
+                         qdnn_internal_status_text(status));
+    qdnn_worker_destroy(worker);
+    return NULL;
+  }
+  return worker;
+}
+
+void qdnn_worker_destroy(qdnn_worker *worker) {
+  if (worker == NULL) {
+    return;
+  }
+  if (worker->stream != NULL) {
+    dnnl_stream_destroy(worker->stream);
+  }
+  free(worker->scratchpad);
+  free(worker);
+}
+
+// MARK: Building primitives
+
+dnnl_status_t qdnn_internal_describe_dense(dnnl_memory_desc_t *descriptor, int rank,
+                                           const dnnl_dim_t *sizes) {
+  dnnl_dims_t strides;
+  dnnl_dim_t stride = 1;
+  for (int i = rank - 1; i >= 0; i--) {
+    strides[i] = stride;
+    stride *= sizes[i];
+  }
+  return dnnl_memory_desc_init_by_strides(descriptor, rank, sizes, dnnl_f32, strides);
+}
+
+bool qdnn_internal_eltwise_algorithm(qdnn_function function, dnnl_alg_kind_t *algorithm) {
+  switch (function) {
+    case qdnn_function_relu: *algorithm = dnnl_eltwise_relu; return true;
+    case qdnn_function_clip: *algorithm = dnnl_eltwise_clip; return true;
+    case qdnn_function_hard_swish: *algorithm = dnnl_eltwise_hardswish; return true;
+    case qdnn_function_sum: return false;
+    case qdnn_function_sigmoid: *algorithm = dnnl_eltwise_logistic; return true;
+    case qdnn_function_tanh: *algorithm = dnnl_eltwise_tanh; return true;
+    case qdnn_function_exp: *algorithm = dnnl_eltwise_exp; return true;
+    case qdnn_function_log: *algorithm = dnnl_eltwise_log; return true;
+    case qdnn_function_sqrt: *algorithm = dnnl_eltwise_sqrt; return true;
+    case qdnn_function_abs: *algorithm = dnnl_eltwise_abs; return true;
+    case qdnn_function_square: *algorithm = dnnl_eltwise_square; return true;
+    case qdnn_function_elu: *algorithm = dnnl_eltwise_elu; return true;
+    case qdnn_function_linear: *algorithm = dnnl_eltwise_linear; return true;
+    case qdnn_function_softplus: *algorithm = dnnl_eltwise_soft_relu; return true;
+    case qdnn_function_gelu_erf: *algorithm = dnnl_eltwise_gelu_erf; return true;
+    case qdnn_function_gelu_tanh: *algorithm = dnnl_eltwise_gelu_tanh; return true;
+    case qdnn_function_swish: *algorithm = dnnl_eltwise_swish; return true;
+    case qdnn_function_mish: *algorithm = dnnl_eltwise_mish; return true;
+    case qdnn_function_round: *algorithm = dnnl_eltwise_round; return true;
+    case qdnn_function_pow: *algorithm = dnnl_eltwise_pow; return true;
+  }
+  return false;
+}
+
+/// The attributes every primitive gets: scratchpad from the worker, strict float, post-operations.
+static dnnl_status_t make_attributes(dnnl_primitive_attr_t *attributes,
+                                     const qdnn_post_op *post_ops, ptrdiff_t post_op_count) {
+  dnnl_post_ops_t chain = NULL;
+  dnnl_status_t status = dnnl_primitive_attr_create(attributes);
+  if (status == dnnl_success) {
+    status = dnnl_primitive_attr_set_scratchpad_mode(*attributes, dnnl_scratchpad_mode_user);
+  }
+  if (status == dnnl_success) {  // overrides the environment variable, which could allow bfloat16
+    status = dnnl_primitive_attr_set_fpmath_mode(*attributes, dnnl_fpmath_mode_strict);
+  }
+  if (status == dnnl_success && post_op_count > 0) {
+    status = dnnl_post_ops_create(&chain);
+  }
+  for (ptrdiff_t i = 0; status == dnnl_success && i < post_op_count; i++) {
+    dnnl_alg_kind_t algorithm;
+    if (post_ops[i].function == qdnn_function_sum) {
+      status = dnnl_post_ops_append_sum(chain, 1);
+    } else if (qdnn_internal_eltwise_algorithm(post_ops[i].function, &algorithm)) {
+      status =
+          dnnl_post_ops_append_eltwise(chain, 1, algorithm, post_ops[i].alpha, post_ops[i].beta);
+    } else {
+      status = dnnl_invalid_arguments;
+    }
+  }
+  if (status == dnnl_success && chain != NULL) {
+    status = dnnl_primitive_attr_set_post_ops(*attributes, chain);
+  }
+  if (chain != NULL) {
+    dnnl_post_ops_destroy(chain);
+  }
+  return status;
+}
+
+/// Copies `source` from its plain layout to the layout `wanted`.
+static dnnl_status_t reorder(dnnl_engine_t engine, const constant_source *source,
+                             const dnnl_memory_desc_t *wanted, dnnl_memory_t target) {
+  dnnl_memory_t plain = NULL;
+  dnnl_primitive_desc_t descriptor = NULL;
+  dnnl_primitive_t copy = NULL;
+  dnnl_stream_t stream = NULL;
+  // oneDNN takes a mutable pointer; a reorder's source is only read.
+  dnnl_status_t status = dnnl_memory_create(&plain, source->plain, engine, (void *)source->values);
+  if (status == dnnl_success) {
+    status = dnnl_reorder_primitive_desc_create(&descriptor, source->plain, engine, wanted, engine,
+                                                NULL);
+  }
+  if (status == dnnl_success) {
+    status = dnnl_primitive_create(&copy, descriptor);
+  }
+  if (status == dnnl_success) {
+    status = dnnl_stream_create(&stream, engine, dnnl_stream_default_flags);
+  }
+  if (status == dnnl_success) {
+    dnnl_exec_arg_t arguments[2] = {{DNNL_ARG_FROM, plain}, {DNNL_ARG_TO, target}};
+    status = dnnl_primitive_execute(copy, stream, 2, arguments);
+  }
+  if (status == dnnl_success) {
+    status = dnnl_stream_wait(stream);
+  }
+  if (stream != NULL) {
+    dnnl_stream_destroy(stream);
+  }
+  if (copy != NULL) {
+    dnnl_primitive_destroy(copy);
+  }
+  if (descriptor != NULL) {
+    dnnl_primitive_desc_destroy(descriptor);
+  }
+  if (plain != NULL) {
+    dnnl_memory_destroy(plain);
+  }
+  return status;
+}
+
+/// Packs a constant into the layout `wanted` and gives it to the primitive.
+static dnnl_status_t add_constant(qdnn_primitive *primitive, dnnl_engine_t engine,
+                                  const constant_source *source, const dnnl_memory_desc_t *wanted) {
+  constant *target = &primitive->constants[primitive->constant_count];
+  target->argument = source->argument;
+  target->bytes = dnnl_memory_desc_get_size(wanted);
+  target->storage = allocate_lines(target->bytes);
+  if (target->storage == NULL) {
+    return dnnl_out_of_memory;
+  }
+  primitive->constant_count += 1;
+  dnnl_status_t status = dnnl_memory_create(&target->memory, wanted, engine, target->storage);
+  if (status != dnnl_success) {
+    return status;
+  }
+  if (dnnl_memory_desc_equal(source->plain, wanted)) {
+    memcpy(target->storage, source->values, target->bytes);
+    return dnnl_success;
+  }
+  return reorder(engine, source, wanted, target->memory);
+}
+
+qdnn_primitive *qdnn_internal_build_primitive(const char *operation,
+                                              const_dnnl_op_desc_t descriptor,
+                                              const qdnn_post_op *post_ops, ptrdiff_t post_op_count,
+                                              bool second_operand, const constant_source *constants,
+                                              int constant_count, failure failure) {
+  // The number of threads is frozen into a primitive when its descriptor is created.
+  qdnn_set_one_thread();
+  dnnl_engine_t engine = qdnn_internal_shared_engine(failure);
+  if (engine == NULL) {
+    return NULL;
+  }
+  if (post_op_count < 0 || (post_op_count > 0 && post_ops == NULL)) {
+    qdnn_internal_report(failure, "%s: bad list of post-operations", operation);
+    return NULL;
+  }
+  qdnn_primitive *primitive = calloc(1, sizeof *primitive);
+  if (primitive == NULL) {
+    qdnn_internal_report(failure, "%s: out of memory", operation);
+    return NULL;
+  }
+
+  const char *step = "bad post-operations";
+  dnnl_primitive_attr_t attributes = NULL;
+  dnnl_primitive_desc_t implementation = NULL;
+  dnnl_status_t status = make_attributes(&attributes, post_ops, post_op_count);
+  if (status == dnnl_success) {
+    step = "no implementation";
+    status = dnnl_primitive_desc_create(&implementation, descriptor, attributes, engine, NULL);
+  }
+  if (status == dnnl_success) {
+    step = "cannot be created";
+    primitive->src = *dnnl_primitive_desc_query_md(implementation, dnnl_query_src_md, 0);
+    primitive->dst = *dnnl_primitive_desc_query_md(implementation, dnnl_query_dst_md, 0);
+    primitive->scratchpad =
+        *dnnl_primitive_desc_query_md(implementation, dnnl_query_scratchpad_md, 0);
+    primitive->scratchpad_bytes = dnnl_memory_desc_get_size(&primitive->scratchpad);
+    primitive->has_src2 = second_operand;
+    if (second_operand) {
+      primitive->src2 = *dnnl_primitive_desc_query_md(implementation, dnnl_query_weights_md, 0);
+    }
+    const char *name = NULL;
+    dnnl_primitive_desc_query(implementation, dnnl_query_impl_info_str, 0, (void *)&name);
+    snprintf(primitive->implementation, sizeof primitive->implementation, "%s",
+             name == NULL ? "" : name);
+    status = dnnl_primitive_create(&primitive->handle, implementation);
+  }
+  for (int i = 0; status == dnnl_success && i < constant_count; i++) {
+    step = "constants cannot be packed";
+    const dnnl_memory_desc_t *wanted =
+        dnnl_primitive_desc_query_md(implementation, dnnl_query_exec_arg_md, constants[i].argument);
+    status = add_constant(primitive, engine, &constants[i], wanted);
+  }
+  if (implementation != NULL) {
+    dnnl_primitive_desc_destroy(implementation);
+  }
+  if (attributes != NULL) {
+    dnnl_primitive_attr_destroy(attributes);
+  }
+  if (status != dnnl_success) {
+    qdnn_internal_report(failure, "%s: %s: %s", operation, step, qdnn_internal_status_text(status));
+    qdnn_primitive_destroy(primitive);
+    return NULL;
+  }
+  return primitive;
+}
+
+void qdnn_primitive_destroy(qdnn_primitive *primitive) {
+  if (primitive == NULL) {
+    return;
+  }
+  if (primitive->handle != NULL) {
+    dnnl_primitive_destroy(primitive->handle);
+  }
+  for (int i = 0; i < primitive->constant_count; i++) {
+    if (primitive->constants[i].memory != NULL) {
+      dnnl_memory_destroy(primitive->constants[i].memory);
+    }
+    free(primitive->constants[i].storage);
+  }
+  free(primitive);
+}
+
+size_t qdnn_primitive_scratchpad_bytes(const qdnn_primitive *primitive) {
+  return primitive->scratchpad_bytes;
+}
+
+size_t qdnn_primitive_constant_bytes(const qdnn_primitive *primitive) {
+  size_t sum = 0;
+  for (int i = 0; i < primitive->constant_count; i++) {
+    sum += primitive->constants[i].bytes;
+  }
+  return sum;
+}
+
+const char *qdnn_primitive_implementation(const qdnn_primitive *primitive) {
+  return primitive->implementation;
+}
+
+// MARK: Execution
+
+int qdnn_execute(const qdnn_primitive *primitive, qdnn_worker *worker, const float *src,
+                 const float *src2, float *dst, char *error, size_t error_capacity) {
+  failure failure = {error, error_capacity};
+  if (primitive->has_src2 != (src2 != NULL)) {
+    qdnn_internal_report(failure, "execute: the second operand is %s",
+                         src2 == NULL ? "missing" : "not expected");
+    return 1;
+  }
+  if (!grow_scratchpad(worker, primitive->scratchpad_bytes)) {
+    qdnn_internal_report(failure, "execute: out of memory (scratchpad of %zu bytes)",
+                         primitive->scratchpad_bytes);
+    return 1;
+  }
+  qdnn_set_one_thread();
+  dnnl_engine_t engine = qdnn_internal_shared_engine(failure);
+  if (engine == NULL) {
+    return 1;
+  }
+
+  // The memory objects belong to this call, so that workers share nothing that changes. Inputs are
+  // only read.
+  dnnl_exec_arg_t arguments[4 + max_constants];
+  int owned = 0;
+  dnnl_status_t status = dnnl_success;
+#define ADD_ARGUMENT(name, descriptor, pointer)                                                \
+  if (status == dnnl_success) {                                                                \
+    status =                                                                                   \
+        dnnl_memory_create(&arguments[owned].memory, (descriptor), engine, (void *)(pointer)); \
+    if (status == dnnl_success) {                                                              \
+      arguments[owned++].arg = (name);                                                         \
+    }                                                                                          \
+  }
+  ADD_ARGUMENT(DNNL_ARG_SRC, &primitive->src, src)
+  ADD_ARGUMENT(DNNL_ARG_DST, &primitive->dst, dst)
+  if (primitive->scratchpad_bytes > 0) {
+    ADD_ARGUMENT(DNNL_ARG_SCRATCHPAD, &primitive->scratchpad, worker->scratchpad)
+  }
+  if (primitive->has_src2) {
+    ADD_ARGUMENT(DNNL_ARG_WEIGHTS, &primitive->src2, src2)
+  }
+#undef ADD_ARGUMENT
+  int count = owned;
+  for (int i = 0; i < primitive->constant_count; i++) {
+    arguments[count].arg = primitive->constants[i].argument;
+    arguments[count++].memory = primitive->constants[i].memory;
+  }
+  if (status == dnnl_success) {
+    status = dnnl_primitive_execute(primitive->handle, worker->stream, count, arguments);
+  }
+  if (status == dnnl_success) {
+    status = dnnl_stream_wait(worker->stream);
+  }
+  for (int i = 0; i < owned; i++) {
+    dnnl_memory_destroy(arguments[i].memory);
+  }
+  if (status != dnnl_success) {
+    qdnn_internal_report(failure, "execute (%s): %s", primitive->implementation,
+                         qdnn_internal_status_text(status));
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,103 @@
+import IR
+
+/// Code that computes one step, with everything fixed that can be fixed beforehand. Immutable and
+/// shared by all workers.
+protocol Kernel: Sendable {
+  /// For reports.
+  var name: String { get }
+  /// Inputs whose constants were packed when the kernel was made: it gets nil for them.
+  var consumedInputs: Set<Int> { get }
+  /// The input that may lie in the memory of output 0, or has to be copied there; nil if none may.
+  var inPlaceInput: Int? { get }
+  /// Bytes of oneDNN's scratchpad.
+  var scratchpadBytes: Int { get }
+  /// Bytes of packed constants.
+  var constantBytes: Int { get }
+  /// Computes the outputs. Inputs are the node's operands, then the addend of a fused sum.
+  func run(
+    _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
+  ) throws(Diagnostic)
+}
+
+extension Kernel {
+  var consumedInputs: Set<Int> { [] }
+  var inPlaceInput: Int? { nil }
+  var scratchpadBytes: Int { 0 }
+  var constantBytes: Int { 0 }
+}
+
+/// What a worker lends to its kernels.
+struct KernelContext {
+  /// nil where the plan has no oneDNN kernel.
+  let oneDNN: OneDNNWorker?
+}
+
+/// A node fused behind a convolution or matrix product, applied element by element.
+enum PostOperation: Sendable, Hashable {
+  case relu(slope: Float)
+  case clip(Float, Float)
+  case hardSwish
+  /// Adds the last input of the step.
+  case sum
+}
+
+/// A node for which a kernel is sought.
+struct KernelRequest {
+  let op: any Operator
+  let inputs: [TensorType?]
+  let outputs: [TensorType]
+  /// Values of constant inputs, dense and in logical types; nil for activations.
+  let constants: [Bytes?]
+  /// What to compute behind the node; a kernel takes all or refuses.
+  let postOperations: [PostOperation]
+
+  /// The type of input `index`, nil where it is absent.
+  func input(_ index: Int) -> TensorType? { inputs.indices.contains(index) ? inputs[index] : nil }
+  /// The constant of input `index`, nil where it is absent or an activation.
+  func constant(_ index: Int) -> Bytes? {
+    constants.indices.contains(index) ? constants[index] : nil
+  }
+  /// Whether all operands present are `float32` and hold at least one element.
+  var isFloat: Bool {
+    (inputs.compactMap { $0 } + outputs).allSatisfy { $0.element == .float32 && $0.count > 0 }
+  }
+}
+
+/// Answer to a request.
+enum KernelOffer {
+  case kernel(any Kernel)
+  /// The operator is known but this case is not, for a reason.
+  case refused(String)
+  /// Not an operator of this maker.
+  case unrelated
+}
+
+/// Makes kernels of one family.
+struct KernelMaker: Sendable {
+  let make: @Sendable (KernelRequest) -> KernelOffer
+}
+
+/// The operator's own plain code; takes everything.
+struct ReferenceKernel: Kernel {
+  let op: any Operator
+  var name: String { "reference" }
+  func run(
+    _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
+  ) throws(Diagnostic) {
+    try op.evaluate(inputs, outputs)
+  }
+}
+
+/// Copies input 0 to output 0, unless both are the same memory.
+struct CopyKernel: Kernel {
+  var name: String { "copy" }
+  var inPlaceInput: Int? { 0 }
+  func run(
+    _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
+  ) throws(Diagnostic) {
+    guard let source = inputs[0]?.bytes.baseAddress, let target = outputs[0].bytes.baseAddress,
+      source != UnsafeRawPointer(target)
+    else { return }
+    target.copyMemory(from: source, byteCount: outputs[0].bytes.count)
+  }
+}

@@ -1,0 +1,370 @@
+import Glibc
+import IR
+import Operators
+
+// Loops of our own, compiled for their function: a reference kernel that is generic over its function
+// calls it through a table for every element. The arithmetic is the reference's, bit for bit.
+
+/// Makers of all kernels of our own.
+let nativeKernelMakers = [
+  KernelMaker(make: makeBinaryKernel), KernelMaker(make: makeUnaryKernel),
+  KernelMaker(make: makeTransposeKernel), KernelMaker(make: makeReduceKernel),
+]
+
+// MARK: Two operands
+
+/// A function of two numbers with broadcasting.
+struct BinaryKernel: Kernel {
+  enum Function: String, Sendable { case add, subtract, multiply, divide, maximum, minimum, prelu }
+  let function: Function
+  let nest: BroadcastNest
+
+  var name: String { "native \(function.rawValue)" }
+
+  func run(
+    _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
+  ) throws(Diagnostic) {
+    guard let a = inputs[0]?.elements(as: Float.self).baseAddress,
+      let b = inputs[1]?.elements(as: Float.self).baseAddress,
+      let y = outputs[0].elements(as: Float.self).baseAddress
+    else { return }
+    switch function {
+    case .add: nest.apply(a, b, y) { $0 + $1 }
+    case .subtract: nest.apply(a, b, y) { $0 - $1 }
+    case .multiply: nest.apply(a, b, y) { $0 * $1 }
+    case .divide: nest.apply(a, b, y) { $0 / $1 }
+    case .maximum: nest.apply(a, b, y) { $0.isNaN ? $0 : $1 > $0 || $1.isNaN ? $1 : $0 }
+    case .minimum: nest.apply(a, b, y) { $0.isNaN ? $0 : $1 < $0 || $1.isNaN ? $1 : $0 }
+    case .prelu: nest.apply(a, b, y) { $0 < 0 ? $1 * $0 : $0 }
+    }
+  }
+}
+
+private func makeBinaryKernel(_ request: KernelRequest) -> KernelOffer {
+  let function: BinaryKernel.Function
+  switch request.op {
+  case is ElementWiseAdd: function = .add
+  case is ElementWiseSubtract: function = .subtract
+  case is ElementWiseMultiply: function = .multiply
+  case is ElementWiseDivide: function = .divide
+  case is ElementWiseMaximum: function = .maximum
+  case is ElementWiseMinimum: function = .minimum
+  case is Prelu: function = .prelu
+  default: return .unrelated
+  }
+  guard request.isFloat, request.postOperations.isEmpty, let a = request.input(0),
+    let b = request.input(1)
+  else { return .refused("native: an operand is empty or not float32") }
+  let nest = BroadcastNest(a.shape, b.shape, to: request.outputs[0].shape)
+  return .kernel(BinaryKernel(function: function, nest: nest))
+}
+
+/// The loops over two broadcast operands, with as few axes as possible.
+struct BroadcastNest: Sendable, Hashable {
+  /// Sizes from the outermost axis in; at least one axis.
+  private(set) var sizes: [Int]
+  /// Elements to step in each operand; 0 where it is repeated.
+  private(set) var aSteps: [Int]
+  private(set) var bSteps: [Int]
+
+  /// The nest for dense operands of two shapes that broadcast to `shape`.
+  init(_ a: [Int], _ b: [Int], to shape: [Int]) {
+    (sizes, aSteps, bSteps) = ([], [], [])
+    let (aStrides, bStrides) = (broadcastStrides(a, to: shape), broadcastStrides(b, to: shape))
+    for axis in shape.indices where shape[axis] != 1 {
+      let last = sizes.count - 1
+      if last >= 0 && aSteps[last] == aStrides[axis] * shape[axis]
+        && bSteps[last] == bStrides[axis] * shape[axis]
+      {
+        sizes[last] *= shape[axis]
+        aSteps[last] = aStrides[axis]
+        bSteps[last] = bStrides[axis]
+      } else {
+        sizes.append(shape[axis])
+        aSteps.append(aStrides[axis])
+        bSteps.append(bStrides[axis])
+      }
+    }
+    if sizes.isEmpty { (sizes, aSteps, bSteps) = ([1], [1], [1]) }
+  }
+
+  /// Writes `body` of every pair of elements; `y` is dense and overlaps neither operand.
+  @inline(__always)
+  func apply(
+    _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>,
+    _ body: (Float, Float) -> Float
+  ) {
+    let last = sizes.count - 1
+    let row = sizes[last]
+    let (aInner, bInner) = (aSteps[last], bSteps[last])
+    let total = sizes.reduce(1, *)
+    var index = [Int](repeating: 0, count: last)
+    var (x, z, target) = (a, b, y)
+    var done = 0
+    while done < total {
+      if aInner == 0 {
+        let value = x[0]
+        for i in 0..<row { target[i] = body(value, z[i]) }
+      } else if bInner == 0 {
+        let value = z[0]
+        for i in 0..<row { target[i] = body(x[i], value) }
+      } else {
+        for i in 0..<row { target[i] = body(x[i], z[i]) }
+      }
+      done += row
+      target += row
+      var axis = last - 1
+      while axis >= 0 {
+        index[axis] += 1
+        x += aSteps[axis]
+        z += bSteps[axis]
+        if index[axis] < sizes[axis] { break }
+        x -= aSteps[axis] * sizes[axis]
+        z -= bSteps[axis] * sizes[axis]
+        index[axis] = 0
+        axis -= 1
+      }
+    }
+  }
+}
+
+// MARK: One operand
+
+/// A function of one number.
+struct UnaryKernel: Kernel {
+  enum Function: String, Sendable {
+    case negate, absolute, squareRoot, reciprocalSquareRoot, reciprocal, floor, ceiling, round
+    case sine, cosine, logarithm
+  }
+  let function: Function
+
+  var name: String { "native \(function.rawValue)" }
+
+  func run(
+    _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
+  ) throws(Diagnostic) {
+    guard let x = inputs[0]?.elements(as: Float.self).baseAddress,
+      let y = outputs[0].elements(as: Float.self).baseAddress
+    else { return }
+    let count = outputs[0].type.count
+    switch function {
+    case .negate: map(x, y, count) { -$0 }
+    case .absolute: map(x, y, count) { abs($0) }
+    case .squareRoot: map(x, y, count) { $0.squareRoot() }
+    case .reciprocalSquareRoot: map(x, y, count) { 1 / $0.squareRoot() }
+    case .reciprocal: map(x, y, count) { 1 / $0 }
+    case .floor: map(x, y, count) { $0.rounded(.down) }
+    case .ceiling: map(x, y, count) { $0.rounded(.up) }
+    case .round: map(x, y, count) { $0.rounded(.toNearestOrEven) }
+    case .sine: map(x, y, count) { sinf($0) }
+    case .cosine: map(x, y, count) { cosf($0) }
+    case .logarithm: map(x, y, count) { logf($0) }
+    }
+  }
+
+  @inline(__always)
+  private func map(
+    _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, _ count: Int,
+    _ body: (Float) -> Float
+  ) {
+    for index in 0..<count { y[index] = body(x[index]) }
+  }
+}
+
+private func makeUnaryKernel(_ request: KernelRequest) -> KernelOffer {
+  let function: UnaryKernel.Function
+  switch request.op {
+  case is ElementWiseNeg: function = .negate
+  case is ElementWiseAbs: function = .absolute
+  case is ElementWiseSquareRoot: function = .squareRoot
+  case is ElementWiseRsqrt: function = .reciprocalSquareRoot
+  case is ElementWiseReciprocal: function = .reciprocal
+  case is ElementWiseFloor: function = .floor
+  case is ElementWiseCeil: function = .ceiling
+  case is ElementWiseRound: function = .round
+  case is ElementWiseSin: function = .sine
+  case is ElementWiseCos: function = .cosine
+  case is ElementWiseLog: function = .logarithm
+  default: return .unrelated
+  }
+  guard request.isFloat, request.postOperations.isEmpty else {
+    return .refused("native: an operand is empty or not float32")
+  }
+  return .kernel(UnaryKernel(function: function))
+}
+
+// MARK: Transpose
+
+/// Axes in another order, for elements of four bytes whose last axis moves: tile by tile, so that
+/// both sides are touched by whole cache lines.
+struct TransposeKernel: Kernel {
+  /// Sizes of the output's axes and the step of each in the input, in elements; axes that stay
+  /// neighbours are one.
+  let sizes: [Int]
+  let sourceSteps: [Int]
+  /// The output axis that is the input's last.
+  let contiguousAxis: Int
+
+  var name: String { "native transpose" }
+
+  func run(
+    _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
+  ) throws(Diagnostic) {
+    guard let from = inputs[0]?.elements(as: UInt32.self).baseAddress,
+      let to = outputs[0].elements(as: UInt32.self).baseAddress
+    else { return }
+    let targetSteps = denseStrides(sizes)
+    let last = sizes.count - 1
+    let (rows, columns) = (sizes[contiguousAxis], sizes[last])
+    let (rowStep, columnStep) = (targetSteps[contiguousAxis], sourceSteps[last])
+    let outer = sizes.indices.filter { $0 != contiguousAxis && $0 != last }
+    var index = [Int](repeating: 0, count: outer.count)
+    var (source, target) = (from, to)
+    while true {
+      transposeTiles(source, target, rows, columns, rowStep, columnStep)
+      var slot = outer.count - 1
+      while slot >= 0 {
+        let axis = outer[slot]
+        index[slot] += 1
+        source += sourceSteps[axis]
+        target += targetSteps[axis]
+        if index[slot] < sizes[axis] { break }
+        source -= sourceSteps[axis] * sizes[axis]
+        target -= targetSteps[axis] * sizes[axis]
+        index[slot] = 0
+        slot -= 1
+      }
+      if slot < 0 { return }
+    }
+  }
+
+  /// Copies source[row + column * columnStep] to target[row * rowStep + column].
+  private func transposeTiles(
+    _ source: UnsafePointer<UInt32>, _ target: UnsafeMutablePointer<UInt32>, _ rows: Int,
+    _ columns: Int, _ rowStep: Int, _ columnStep: Int
+  ) {
+    let tile = 16
+    for firstColumn in stride(from: 0, to: columns, by: tile) {
+      let lastColumn = min(firstColumn + tile, columns)
+      for firstRow in stride(from: 0, to: rows, by: tile) {
+        for row in firstRow..<min(firstRow + tile, rows) {
+          let line = target + row * rowStep
+          for column in firstColumn..<lastColumn {
+            line[column] = source[row + column * columnStep]
+          }
+        }
+      }
+    }
+  }
+}
+
+/// A permutation with axes of size 1 left out and axes that stay neighbours merged: (shape, perm).
+func simplifiedPermutation(shape: [Int], permutation: [Int]) -> (shape: [Int], permutation: [Int]) {
+  var groups: [[Int]] = []  // input axes in the output's order
+  for axis in permutation where shape[axis] != 1 {
+    let follows = groups.last?.last.map { previous in
+      previous < axis && shape[(previous + 1)..<axis].allSatisfy { $0 == 1 }
+    }
+    if follows == true { groups[groups.count - 1].append(axis) } else { groups.append([axis]) }
+  }
+  let order = groups.indices.sorted { groups[$0][0] < groups[$1][0] }
+  let sizes = order.map { group in groups[group].map { shape[$0] }.reduce(1, *) }
+  return (sizes, inversePermutation(order))
+}
+
+private func makeTransposeKernel(_ request: KernelRequest) -> KernelOffer {
+  guard let op = request.op as? Transpose, let x = request.input(0) else { return .unrelated }
+  guard x.element.byteWidth == 4, x.count > 0, request.postOperations.isEmpty else {
+    return .refused("native: the tensor is empty or its elements have not four bytes")
+  }
+  let (shape, permutation) = simplifiedPermutation(shape: x.shape, permutation: op.perm)
+  guard let contiguous = permutation.firstIndex(of: shape.count - 1),
+    contiguous != permutation.count - 1
+  else { return .refused("native: the last axis stays, whole rows are copied") }
+  let strides = denseStrides(shape)
+  return .kernel(
+    TransposeKernel(
+      sizes: permutation.map { shape[$0] }, sourceSteps: permutation.map { strides[$0] },
+      contiguousAxis: contiguous))
+}
+
+// MARK: Reduction
+
+/// Reduces one axis of [outer, reduced, inner] in Double, in the order of memory.
+struct ReduceKernel: Kernel {
+  enum Function: String, Sendable { case mean, sum, maximum, minimum }
+  let function: Function
+  let outer: Int
+  let reduced: Int
+  let inner: Int
+
+  var name: String { "native \(function.rawValue)" }
+
+  func run(
+    _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
+  ) throws(Diagnostic) {
+    guard let x = inputs[0]?.elements(as: Float.self).baseAddress,
+      let y = outputs[0].elements(as: Float.self).baseAddress
+    else { return }
+    let size = Double(reduced)
+    switch function {
+    case .mean: fold(x, y, start: 0, { $0 + $1 }, { $0 / size })
+    case .sum: fold(x, y, start: 0, { $0 + $1 }, { $0 })
+    case .maximum: fold(x, y, start: -.infinity, { $1.isNaN ? $1 : max($0, $1) }, { $0 })
+    case .minimum: fold(x, y, start: .infinity, { $1.isNaN ? $1 : min($0, $1) }, { $0 })
+    }
+  }
+
+  @inline(__always)
+  private func fold(
+    _ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>, start: Double,
+    _ combine: (Double, Double) -> Double, _ finish: (Double) -> Double
+  ) {
+    if inner == 1 {
+      for row in 0..<outer {
+        var sum = start
+        let line = x + row * reduced
+        for index in 0..<reduced { sum = combine(sum, Double(line[index])) }
+        y[row] = Float(finish(sum))
+      }
+      return
+    }
+    withUnsafeTemporaryAllocation(of: Double.self, capacity: inner) { sums in
+      guard let sums = sums.baseAddress else { return }
+      for block in 0..<outer {
+        for index in 0..<inner { sums[index] = start }
+        for step in 0..<reduced {
+          let line = x + (block * reduced + step) * inner
+          for index in 0..<inner { sums[index] = combine(sums[index], Double(line[index])) }
+        }
+        for index in 0..<inner { y[block * inner + index] = Float(finish(sums[index])) }
+      }
+    }
+  }
+}
+
+private func makeReduceKernel(_ request: KernelRequest) -> KernelOffer {
+  let (function, axes): (ReduceKernel.Function, [Int])
+  switch request.op {
+  case let op as ReduceMean: (function, axes) = (.mean, op.axes)
+  case let op as ReduceSum: (function, axes) = (.sum, op.axes)
+  case let op as ReduceMax: (function, axes) = (.maximum, op.axes)
+  case let op as ReduceMin: (function, axes) = (.minimum, op.axes)
+  default: return .unrelated
+  }
+  guard request.isFloat, request.postOperations.isEmpty, let x = request.input(0) else {
+    return .refused("native: an operand is empty or not float32")
+  }
+  // Axes of size 1 do not matter; the others must be neighbours.
+  let relevant = axes.filter { x.shape[$0] != 1 }
+  guard let first = relevant.first, let last = relevant.last else {
+    return .kernel(ReduceKernel(function: function, outer: x.count, reduced: 1, inner: 1))
+  }
+  let between = (first...last).filter { x.shape[$0] != 1 }
+  guard between == relevant else { return .refused("native: axes \(axes) are not neighbours") }
+  return .kernel(
+    ReduceKernel(
+      function: function, outer: x.shape[..<first].reduce(1, *),
+      reduced: relevant.map { x.shape[$0] }.reduce(1, *),
+      inner: x.shape[(last + 1)...].reduce(1, *)))
+}
