@@ -1,0 +1,27 @@
+import IR
+
+/// How one ONNX operator becomes operators of the IR.
+struct ONNXTranslation: Sendable {
+  /// Builds the operator's results, in ONNX's order; nil for an output that nobody reads.
+  typealias Translate = @Sendable (NodeContext) throws(Diagnostic) -> [Value?]
+
+  /// ONNX's name of the operator, in the standard domain.
+  let opType: String
+  let translate: Translate
+
+  /// A translation of `opType`.
+  init(_ opType: String, _ translate: @escaping Translate) {
+    self.opType = opType
+    self.translate = translate
+  }
+
+  /// Every translation, by operator. To add one: its file under Ops, and its list here.
+  static let all: [String: ONNXTranslation] = {
+    let lists = [
+      convolutions, pools, normalizations, activations, binaries, unaries, matrices, reductions,
+      shapes, slices, joins, constants,
+    ]
+    return Dictionary(
+      lists.joined().map { ($0.opType, $0) }, uniquingKeysWith: { first, _ in first })
+  }()
+}

@@ -1,0 +1,30 @@
+import IR
+
+/// A value of the source while it is imported: a tensor of the graph, or a constant that becomes
+/// one only when an operator that stays reads it.
+struct Value {
+  /// Where the value is.
+  enum Source {
+    case tensor(TensorID)
+    case constant(Constant)
+  }
+  /// Name in the source, or a wish for one.
+  var name: String
+  /// Whether ``name`` is the source's own name for this value.
+  var isNamedBySource: Bool
+  var type: TensorType
+  var source: Source
+  /// Tells constants apart that share a name.
+  var serial: Int
+
+  /// The constant, nil for what is computed at run time.
+  var constant: Constant? {
+    if case .constant(let constant) = source { return constant }
+    return nil
+  }
+
+  /// Sizes of the axes.
+  var shape: [Int] { type.shape }
+  /// Number of axes.
+  var rank: Int { type.rank }
+}
