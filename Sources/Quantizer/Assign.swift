@@ -1,0 +1,195 @@
+import IR
+
+/// Gives every open float tensor of a graph its encoding, by the rules of the operators:
+/// activations from the statistics, weights and other constants from their values, biases from
+/// both. Tensors in state given keep their encoding bit for bit, tensors in state float stay float.
+///
+/// Throws `missing-range` where an activation was not observed (statistics are nil, or of another
+/// graph), `non-finite-weight`, `shared-weight-conflict`, `bias-overflow` where only a given weight
+/// encoding could be widened, and usage errors of the options.
+public func assignEncodings(
+  _ graph: Graph, statistics: Statistics?, options: QuantizerOptions
+) throws(Diagnostic) -> QuantizationResult {
+  try options.validate()
+  guard !graph.isMaterialized else {
+    throw Diagnostic(
+      "already-quantized", "the graph is fixed point already", kind: .internal)
+  }
+  if let statistics { try statistics.check(graph) }
+  var assigner = Assigner(graph: graph, options: options)
+  try assigner.observe(statistics)
+  try assigner.assignActivations()
+  assigner.findUses()
+  try assigner.assignWeights()
+  try assigner.assignOperands()
+  try assigner.assignBiases()
+  assigner.settle()
+  return QuantizationResult(
+    graph: assigner.graph, notes: assigner.notes, borders: assigner.borders,
+    dataInvariantOpsRequantize: options.includeDataInvariantOps)
+}
+
+/// A constant operand of a node that works on fixed point.
+struct ConstantUse {
+  let node: Int
+  let slot: Int
+  let role: QuantizationRule.Input
+}
+
+/// The state of one assignment; the steps run in the order of `assignEncodings`.
+struct Assigner {
+  var graph: Graph
+  let options: QuantizerOptions
+  var notes: [Diagnostic] = []
+  var borders: [TensorID: Encoding] = [:]
+  /// Observed range of each activation; ranges of constants that an operator ties.
+  var ranges: [TensorID: ClosedRange<Double>] = [:]
+  /// Uses of float constants by fixed-point nodes, and the constants in order of first use.
+  var uses: [TensorID: [ConstantUse]] = [:]
+  var constants: [TensorID] = []
+
+  /// Whether each tensor had nothing decided about it at the start; bias copies come after these.
+  let wasOpen: [Bool]
+
+  init(graph: Graph, options: QuantizerOptions) {
+    self.graph = graph
+    self.options = options
+    wasOpen = graph.tensors.map { $0.state == .open }
+  }
+
+  var rules: BorderRules {
+    BorderRules(graph: graph, borders: borders, requantizes: options.includeDataInvariantOps)
+  }
+
+  /// Annotates a tensor.
+  mutating func give(_ id: TensorID, _ encoding: Encoding, _ source: EncodingSource) {
+    graph[id].encoding = encoding
+    graph[id].encodingSource = source
+    graph[id].state = .given
+  }
+
+  /// Collects the ranges of activations and of constants that share an activation's encoding.
+  mutating func observe(_ statistics: Statistics?) throws(Diagnostic) {
+    var ids: [String: TensorID] = [:]
+    for (index, tensor) in graph.tensors.enumerated() { ids[tensor.name] = TensorID(index) }
+    for tensor in statistics?.tensors ?? [] where tensor.observer.hasRange {
+      guard let id = ids[tensor.name] else { continue }
+      ranges[id] = Double(tensor.observer.minimum)...Double(tensor.observer.maximum)
+    }
+    for node in graph.nodes {
+      for (slot, id) in node.inputs.enumerated() {
+        guard let id, ranges[id] == nil, graph[id].type.element == .float32,
+          node.outputs.indices.contains(where: {
+            node.op.quantization.ties(input: slot, output: $0)
+          }), let constant = graph[id].constant
+        else { continue }
+        let range = try constantRange(graph[id], constant.floats())
+        ranges[id] = Double(range.lowerBound)...Double(range.upperBound)
+      }
+    }
+  }
+
+  /// Encodings of inputs, results and tied constants; then of what lies inside fused pairs.
+  mutating func assignActivations() throws(Diagnostic) {
+    let groups = ActivationGroups(graph, ranges: ranges, options: options)
+    for node in groups.conflicts {
+      notes.append(
+        Diagnostic(
+          "encoding-conflict",
+          "the given encodings of its input and output differ: values are converted",
+          at: .init(node: node), severity: .warning))
+    }
+    if options.includeDataInvariantOps && !Self.hasTies(graph) {
+      notes.append(
+        Diagnostic(
+          "option-without-effect",
+          "--include_data_invariant_ops changed 0 tensors: no operator is data-invariant",
+          severity: .warning))
+    }
+    var missing: [Diagnostic] = []
+    for index in graph.tensors.indices where graph.tensors[index].state == .open {
+      let id = TensorID(index)
+      guard groups.contains(id) else { continue }
+      if let found = groups.encoding(of: id) {
+        give(id, found.encoding, found.source)
+      } else {
+        missing.append(
+          Diagnostic(
+            "missing-range", "nothing was observed of this tensor",
+            at: .init(tensor: graph[id].name),
+            hint: "give samples by --input_list or matching statistics by --load_stats"))
+      }
+    }
+    if let failure = Diagnostic.combining(missing) { throw failure }
+    shareInFusedPairs()
+    try findBorders()
+  }
+
+  /// Whether an operator ties a float input to an output.
+  private static func hasTies(_ graph: Graph) -> Bool {
+    graph.nodes.contains { node in
+      node.outputs.indices.contains { output in
+        graph[node.outputs[output]].type.element == .float32
+          && node.inputs.indices.contains { node.op.quantization.ties(input: $0, output: output) }
+      }
+    }
+  }
+
+  /// The tensor inside a fused pair takes what the activation's output has.
+  private mutating func shareInFusedPairs() {
+    let pairs = graph.innerTensorsOfFusedPairs().sorted { $0.key.index < $1.key.index }
+    for (inner, outer) in pairs {
+      let outside = graph[outer]
+      if graph[inner].state != .open && graph[inner].encoding != outside.encoding {
+        notes.append(
+          Diagnostic(
+            "encoding-without-effect",
+            "what is given for it has no effect: it lies inside a fused pair with \(outside.name)",
+            at: .init(tensor: graph[inner].name), severity: .warning))
+      }
+      graph[inner].encoding = outside.encoding
+      graph[inner].encodingSource = outside.encodingSource
+      graph[inner].state = outside.state
+    }
+  }
+
+  /// Encodings for tensors that stay float by choice and that a fixed-point node reads.
+  private mutating func findBorders() throws(Diagnostic) {
+    for node in graph.nodes {
+      for slot in node.inputs.indices where rules.need(node, slot) == .unknown {
+        guard let id = node.inputs[slot], graph[id].state == .float else { continue }
+        if ranges[id] == nil, let constant = graph[id].constant {
+          let range = try constantRange(graph[id], constant.floats())
+          ranges[id] = Double(range.lowerBound)...Double(range.upperBound)
+        }
+        guard let range = ranges[id] else { continue }
+        borders[id] = RangeToEncoding.encoding(
+          min: range.lowerBound, max: range.upperBound, bitwidth: options.actBitwidth,
+          schema: options.actSchema)
+      }
+    }
+  }
+
+  /// Lists the float constants that fixed-point nodes read.
+  mutating func findUses() {
+    let rules = rules
+    for (index, node) in graph.nodes.enumerated() where rules.isQuantized(node) {
+      for (slot, id) in node.inputs.enumerated() {
+        guard let id, graph[id].constant != nil, graph[id].type.element == .float32
+        else { continue }
+        let role = node.op.quantization.input(slot)
+        guard role != .unquantized else { continue }
+        if uses[id] == nil { constants.append(id) }
+        uses[id, default: []].append(ConstantUse(node: index, slot: slot, role: role))
+      }
+    }
+  }
+
+  /// What stays without an encoding is float from here on.
+  mutating func settle() {
+    for index in graph.tensors.indices
+    where graph.tensors[index].type.element.isFloat && graph.tensors[index].state == .open {
+      graph.tensors[index].state = .float
+    }
+  }
+}

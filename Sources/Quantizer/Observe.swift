@@ -1,0 +1,154 @@
+import IR
+import Runtime
+import Synchronization
+
+/// Gives the inputs of sample `index` in the order of the graph's inputs, dense, in their logical
+/// element types. Called from several threads.
+public typealias SampleLoader = @Sendable (_ index: Int) throws(Diagnostic) -> [Bytes]
+
+/// What one worker has: its executor and its own observers.
+private struct ObservationWorker {
+  let executor: any PlanWorker
+  var observers: [MinMaxObserver]
+  var hash = CalibrationHash()
+  var samples = 0
+}
+
+/// Runs the float graph over the samples and observes every tensor of its ``ObservationSet``, in
+/// place; memory does not grow with the number of samples. The result is the same for every `jobs`
+/// and every order of the samples.
+///
+/// A NaN or an infinity is an error that names tensor, sample and element. `progress` is told the
+/// number of finished samples, from several threads; `sampleName` names a sample in messages.
+public func observe(
+  _ graph: Graph, backend: any Backend, sampleCount: Int, load: @escaping SampleLoader, jobs: Int,
+  sampleName: @escaping @Sendable (Int) -> String = { "\($0 + 1)" },
+  progress: (@Sendable (_ done: Int) -> Void)? = nil
+) throws(Diagnostic) -> Statistics {
+  guard sampleCount > 0 else {
+    throw Diagnostic("no-samples", "calibration needs at least one sample")
+  }
+  var statistics = Statistics(observing: graph)
+  let set = ObservationSet(graph)
+  var slots: [TensorID: Int] = [:]
+  for (slot, id) in set.tensors.enumerated() { slots[id] = slot }
+  let plan = try backend.prepare(
+    graph, options: PlanOptions(simulate: false, taps: Set(set.intermediates)))
+  let observed = ObservedGraph(graph: graph, slots: slots)
+  let done = Mutex(0)
+
+  let workers = try runSamples(
+    count: sampleCount, jobs: max(1, min(jobs, sampleCount)),
+    makeState: { (_: Int) throws(Diagnostic) -> ObservationWorker in
+      ObservationWorker(
+        executor: try plan.makeWorker(),
+        observers: [MinMaxObserver](
+          repeating: MinMaxObserver(), count: observed.slots.count))
+    },
+    body: { (worker: inout ObservationWorker, index: Int) throws(Diagnostic) in
+      let inputs = try load(index)
+      do throws(Diagnostic) {
+        try observed.run(inputs, on: &worker)
+      } catch {
+        throw error.inSample(sampleName(index))
+      }
+      if let progress {
+        let count = done.withLock { (value: inout Int) -> Int in
+          value += 1
+          return value
+        }
+        progress(count)
+      }
+    })
+
+  for worker in workers {
+    statistics.sampleCount += worker.samples
+    statistics.calibrationHash.merge(worker.hash)
+    for slot in worker.observers.indices {
+      statistics.tensors[slot].observer.merge(worker.observers[slot])
+    }
+  }
+  for tensor in statistics.tensors where !tensor.observer.hasRange {
+    throw Diagnostic(
+      "unobserved-tensor", "the runtime showed no value of an observed tensor",
+      at: .init(tensor: tensor.name), kind: .internal)
+  }
+  statistics.backends = [backend.description]
+  return statistics
+}
+
+/// The observed graph and the place of each watched tensor among the observers.
+private struct ObservedGraph: Sendable {
+  let graph: Graph
+  let slots: [TensorID: Int]
+
+  /// Hashes, checks, runs and observes one sample.
+  func run(_ inputs: [Bytes], on worker: inout ObservationWorker) throws(Diagnostic) {
+    guard inputs.count == graph.inputs.count else {
+      throw Diagnostic(
+        "sample-inputs", "a sample has \(inputs.count) inputs, the graph \(graph.inputs.count)")
+    }
+    var ready: [Bytes] = []
+    for (id, bytes) in zip(graph.inputs, inputs) {
+      let type = graph[id].type.logical
+      guard bytes.count == type.byteCount else {
+        throw Diagnostic(
+          "sample-size", "a sample has \(bytes.count) bytes, \(type) needs \(type.byteCount)",
+          at: .init(tensor: graph[id].name))
+      }
+      ready.append(bytes.aligned(to: 64))
+    }
+    defer { withExtendedLifetime(ready) {} }
+    worker.hash.add(digest: digest(ready))
+    for (id, bytes) in zip(graph.inputs, ready) where slots[id] != nil {
+      try observe(id, bytes.buffer, &worker.observers)
+    }
+    let executor = worker.executor
+    // The tap may not capture an inout parameter: the observers go to a local variable and back.
+    var observers = worker.observers
+    worker.observers = []
+    defer { worker.observers = observers }
+    _ = try executor.run(
+      ready,
+      tap: { (id: TensorID, view: TensorView) throws(Diagnostic) in
+        try observe(id, view.bytes, &observers)
+      })
+    worker.samples += 1
+  }
+
+  private func observe(
+    _ id: TensorID, _ bytes: UnsafeRawBufferPointer, _ observers: inout [MinMaxObserver]
+  ) throws(Diagnostic) {
+    guard let slot = slots[id] else { return }
+    var seen = MinMaxObserver()
+    seen.observe(bytes.assumingMemoryBound(to: Float.self))
+    if let element = seen.firstNonFinite {
+      throw Diagnostic(
+        "non-finite-activation",
+        "\(seen.nonFinite) of \(seen.count) values are NaN or infinite, the first is element "
+          + "\(element)",
+        at: .init(tensor: graph[id].name),
+        hint: "calibration needs finite values; look at the sample with qinspect or NumPy")
+    }
+    observers[slot].merge(seen)
+  }
+
+  /// SHA-256 over the bytes of all inputs, in order of their names.
+  private func digest(_ inputs: [Bytes]) -> [UInt8] {
+    let order = graph.inputs.indices.sorted {
+      graph[graph.inputs[$0]].name < graph[graph.inputs[$1]].name
+    }
+    var hasher = SHA256()
+    for index in order { hasher.update(inputs[index].buffer) }
+    return hasher.finalize()
+  }
+}
+
+extension Diagnostic {
+  /// A copy whose message names the sample.
+  fileprivate func inSample(_ name: String) -> Diagnostic {
+    var copy = self
+    copy.message = "sample \(name): \(message)"
+    return copy
+  }
+}

@@ -1,0 +1,76 @@
+import IR
+
+/// The range of a constant; NaN or infinity is an error naming tensor and element.
+func constantRange(_ tensor: Tensor, _ values: [Float]) throws(Diagnostic) -> ClosedRange<Float> {
+  var seen = MinMaxObserver()
+  values.withUnsafeBufferPointer { seen.observe($0) }
+  if let element = seen.firstNonFinite {
+    throw Diagnostic(
+      "non-finite-weight",
+      "\(seen.nonFinite) of \(seen.count) values are NaN or infinite, the first is element "
+        + "\(element)",
+      at: .init(tensor: tensor.name), hint: "repair the model: such values cannot be quantized")
+  }
+  return seen.hasRange ? seen.minimum...seen.maximum : 0...0
+}
+
+/// The range of each index along an axis of a dense tensor with finite values.
+func channelRanges(_ values: [Float], shape: [Int], axis: Int) -> [ClosedRange<Float>] {
+  let channels = shape[axis]
+  let inner = shape[(axis + 1)...].reduce(1, *)
+  var low = [Float](repeating: .infinity, count: channels)
+  var high = [Float](repeating: -.infinity, count: channels)
+  guard !values.isEmpty, inner > 0 else {
+    return [ClosedRange<Float>](repeating: 0...0, count: channels)
+  }
+  var start = 0
+  while start < values.count {
+    if inner == 1 {
+      for channel in 0..<channels {
+        let value = values[start + channel] + 0
+        low[channel] = value < low[channel] ? value : low[channel]
+        high[channel] = value > high[channel] ? value : high[channel]
+      }
+      start += channels
+    } else {
+      for channel in 0..<channels {
+        for value in values[start..<(start + inner)] {
+          low[channel] = min(low[channel], value + 0)
+          high[channel] = max(high[channel], value + 0)
+        }
+        start += inner
+      }
+    }
+  }
+  return zip(low, high).map { $0...$1 }
+}
+
+/// A 32-bit bias: grids that are products of an input's and a weight's, and what they need of the
+/// weight.
+struct BiasGrid {
+  /// Largest Float below 2^31: a ratio up to it is stored without clamping.
+  static let limit: Float = 0x1.fffffep30
+
+  /// The grid of one channel; the product is taken in Double.
+  static func scale(input: Float, weight: Float) -> Float {
+    max(Float(Double(input) * Double(weight)), .leastNormalMagnitude)
+  }
+
+  /// The least weight scale, not under `weight`, for which `bias` fits 32 bits.
+  static func fittingWeightScale(bias: Float, input: Float, weight: Float) -> Float {
+    let magnitude = abs(bias)
+    if magnitude / scale(input: input, weight: weight) <= limit { return weight }
+    var widened = max(Float(Double(magnitude) / (Double(input) * Double(limit))), weight)
+    while widened.isFinite, magnitude / scale(input: input, weight: widened) > limit {
+      widened = widened.nextUp
+    }
+    return widened
+  }
+
+  /// The encoding of a bias from the grids of its channels.
+  static func encoding(_ scales: [Float], perChannel: Bool) -> Encoding {
+    Encoding(
+      bitwidth: 32, symmetric: true, axis: perChannel ? 0 : nil,
+      channels: scales.map { ScaleOffset(scale: $0, offset: .min) })
+  }
+}

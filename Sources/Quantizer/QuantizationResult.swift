@@ -1,0 +1,28 @@
+import IR
+
+/// A graph whose tensors carry their encodings, and what there is to say about it.
+public struct QuantizationResult: Sendable {
+  /// The annotated graph; still float (see ``materialized()``).
+  public var graph: Graph
+  /// Warnings and notes, in the order of the graph.
+  public var notes: [Diagnostic]
+  /// Encodings by which integer operators read tensors that stay float.
+  public var borders: [TensorID: Encoding]
+  /// Whether data-invariant operators requantize (`--include_data_invariant_ops`).
+  public var dataInvariantOpsRequantize: Bool
+
+  /// The fixed-point graph, by ``materialize(_:borders:dataInvariantOpsRequantize:)``.
+  public func materialized() throws(Diagnostic) -> Graph {
+    try materialize(
+      graph, borders: borders, dataInvariantOpsRequantize: dataInvariantOpsRequantize)
+  }
+
+  /// How many tensors have their encoding from each source.
+  public var coverage: [EncodingSource: Int] {
+    graph.tensors.reduce(into: [:]) { counts, tensor in
+      if tensor.encoding != nil, let source = tensor.encodingSource {
+        counts[source, default: 0] += 1
+      }
+    }
+  }
+}

@@ -1,0 +1,169 @@
+import Foundation
+import IR
+
+/// The JSON form of ``Statistics``. Numbers are written as Double, which holds every Float exactly.
+private struct StatisticsDocument: Codable {
+  struct TensorRecord: Codable {
+    var name: String
+    var min: Double
+    var max: Double
+    var count: Int
+    var zeros: Int
+  }
+  var format: String
+  var version: Int
+  var graph: String
+  var calibration: String
+  var samples: Int
+  var backends: [String]
+  var tensors: [TensorRecord]
+}
+
+private let formatName = "qtools-statistics"
+private let formatVersion = 1
+
+extension Statistics {
+  /// The file's content: the same bytes for equal statistics. Throws `statistics-empty` where a
+  /// tensor was never observed.
+  public func encoded() throws(Diagnostic) -> [UInt8] {
+    var records: [StatisticsDocument.TensorRecord] = []
+    for tensor in tensors {
+      let seen = tensor.observer
+      guard seen.hasRange else {
+        throw Diagnostic(
+          "statistics-empty", "no value was observed", at: .init(tensor: tensor.name))
+      }
+      records.append(
+        .init(
+          name: tensor.name, min: Double(seen.minimum), max: Double(seen.maximum),
+          count: seen.count, zeros: seen.zeros))
+    }
+    let document = StatisticsDocument(
+      format: formatName, version: formatVersion, graph: graphHash,
+      calibration: calibrationHash.hex, samples: sampleCount, backends: backends,
+      tensors: records)
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    do {
+      return [UInt8](try encoder.encode(document)) + [UInt8(ascii: "\n")]
+    } catch {
+      throw Diagnostic(
+        "statistics-encode", "the statistics cannot be written as JSON: \(error)", kind: .internal)
+    }
+  }
+
+  /// Reads what ``encoded()`` wrote; every number is checked. Throws `statistics-format`.
+  public init(decoding bytes: [UInt8]) throws(Diagnostic) {
+    let document: StatisticsDocument
+    do {
+      document = try JSONDecoder().decode(StatisticsDocument.self, from: Data(bytes))
+    } catch let error as DecodingError {
+      throw error.diagnostic
+    } catch {
+      throw statisticsFailure("this is not a statistics file: \(error)")
+    }
+    guard document.format == formatName else {
+      throw statisticsFailure("format is \(document.format.debugDescription)", "format")
+    }
+    guard document.version == formatVersion else {
+      throw statisticsFailure(
+        "version \(document.version) is not \(formatVersion), the one this program reads", "version"
+      )
+    }
+    guard CalibrationHash(hex: document.graph) != nil else {
+      throw statisticsFailure("the hash must have 64 hexadecimal digits", "graph")
+    }
+    guard let calibration = CalibrationHash(hex: document.calibration) else {
+      throw statisticsFailure("the hash must have 64 hexadecimal digits", "calibration")
+    }
+    guard document.samples > 0 else {
+      throw statisticsFailure("the number of samples must be positive", "samples")
+    }
+    guard document.backends == Set(document.backends).sorted() else {
+      throw statisticsFailure("the names must be sorted, each once", "backends")
+    }
+    var names = Set<String>()
+    var list: [TensorStatistics] = []
+    for (index, record) in document.tensors.enumerated() {
+      let path = "tensors[\(index)]"
+      guard !record.name.isEmpty, names.insert(record.name).inserted else {
+        throw statisticsFailure("the name is empty or given twice", "\(path).name")
+      }
+      guard let least = Float(exactly: record.min), let most = Float(exactly: record.max),
+        least.isFinite, most.isFinite, least <= most
+      else {
+        throw statisticsFailure("min and max must be Float32 values, min not above max", path)
+      }
+      guard record.count > 0, record.zeros >= 0, record.zeros <= record.count else {
+        throw statisticsFailure("count and zeros do not fit together", path)
+      }
+      list.append(
+        TensorStatistics(
+          name: record.name,
+          observer: MinMaxObserver(
+            minimum: least, maximum: most, count: record.count, zeros: record.zeros)))
+    }
+    self.init(
+      graphHash: document.graph, calibrationHash: calibration, sampleCount: document.samples,
+      backends: document.backends, tensors: list)
+  }
+
+  /// Reads a file that `--save_stats` wrote. Errors name the file.
+  public static func load(path: String) throws(Diagnostic) -> Statistics {
+    let data: Data
+    do {
+      data = try Data(contentsOf: URL(fileURLWithPath: path))
+    } catch {
+      throw Diagnostic(
+        "statistics-read", "the statistics file cannot be read: \(error.localizedDescription)",
+        at: .init(file: path), hint: "--load_stats takes files that --save_stats wrote")
+    }
+    do throws(Diagnostic) {
+      return try Statistics(decoding: [UInt8](data))
+    } catch {
+      throw error.inFile(path)
+    }
+  }
+
+  /// Writes the file whole or not at all. Throws an output diagnostic where it cannot.
+  public func save(path: String) throws(Diagnostic) {
+    let bytes = try encoded()
+    do {
+      try Data(bytes).write(to: URL(fileURLWithPath: path), options: .atomic)
+    } catch {
+      throw Diagnostic(
+        "statistics-write",
+        "the statistics file cannot be written: \(error.localizedDescription)",
+        at: .init(file: path), kind: .output)
+    }
+  }
+}
+
+private func statisticsFailure(_ message: String, _ path: String? = nil) -> Diagnostic {
+  Diagnostic(
+    "statistics-format", message, at: .init(path: path),
+    hint: "--load_stats takes files that --save_stats wrote")
+}
+
+extension DecodingError {
+  /// The error with its JSON path.
+  fileprivate var diagnostic: Diagnostic {
+    let context: Context
+    switch self {
+    case .typeMismatch(_, let found), .valueNotFound(_, let found), .keyNotFound(_, let found),
+      .dataCorrupted(let found):
+      context = found
+    @unknown default: return statisticsFailure("this is not a statistics file")
+    }
+    var path = ""
+    for key in context.codingPath {
+      if let index = key.intValue {
+        path += "[\(index)]"
+      } else {
+        path += path.isEmpty ? key.stringValue : ".\(key.stringValue)"
+      }
+    }
+    return statisticsFailure(
+      "this is not a statistics file: \(context.debugDescription)", path.isEmpty ? nil : path)
+  }
+}
