@@ -54,8 +54,9 @@ extension Graph {
   private func valueText(_ constant: Constant, _ limit: Int) -> String {
     guard constant.type.count <= limit else {
       var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-      for byte in constant.materialized().buffer {
-        hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3
+      let bytes = constant.materialized()
+      withExtendedLifetime(bytes) {
+        for byte in bytes.buffer { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
       }
       return "#" + String(hash, radix: 16)
     }

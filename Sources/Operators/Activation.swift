@@ -83,6 +83,7 @@ public struct Prelu: Operator {
   public func infer(_ inputs: [TensorType?]) throws(Diagnostic) -> [TensorType] {
     let x = try floatInput(inputs, Self.typeName)
     let slope = try required(inputs, 1, "slope")
+    try requireFloat(slope, Self.typeName)
     try check(
       try broadcastShape(x.shape, slope.shape) == x.shape, "slope \(slope) does not fit \(x)")
     return [x]

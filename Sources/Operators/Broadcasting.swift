@@ -115,3 +115,8 @@ func requireFloat(_ type: TensorType, _ name: String) throws(Diagnostic) {
 func check(_ condition: Bool, _ message: @autoclosure () -> String) throws(Diagnostic) {
   if !condition { throw Diagnostic("bad-shape", message()) }
 }
+
+/// Throws unless every operand that is there is `float32`.
+func requireFloats(_ inputs: [TensorType?], _ name: String) throws(Diagnostic) {
+  for case let type? in inputs { try requireFloat(type, name) }
+}

@@ -43,7 +43,7 @@ public struct Conv2d: Operator {
   public func infer(_ inputs: [TensorType?]) throws(Diagnostic) -> [TensorType] {
     let x = try required(inputs, 0, "input")
     let w = try required(inputs, 1, "weight")
-    try requireFloat(x, Self.typeName)
+    try requireFloats(inputs, Self.typeName)
     try check(x.rank == 4 && w.rank == 4, "\(Self.typeName) needs rank 4, has \(x) and \(w)")
     let (channels, filters) = (x.shape[3], w.shape[3])
     try check(

@@ -12,7 +12,7 @@ public struct FullyConnected: Operator {
   public func infer(_ inputs: [TensorType?]) throws(Diagnostic) -> [TensorType] {
     let x = try required(inputs, 0, "input")
     let w = try required(inputs, 1, "weight")
-    try requireFloat(x, Self.typeName)
+    try requireFloats(inputs, Self.typeName)
     try check(
       x.rank == 2 && w.rank == 2 && x.shape[1] == w.shape[1], "weight \(w) does not fit input \(x)")
     if inputs.count > 2, let bias = inputs[2] {
@@ -75,7 +75,7 @@ public struct MatMul: Operator {
   public func infer(_ inputs: [TensorType?]) throws(Diagnostic) -> [TensorType] {
     let a = try required(inputs, 0, "in0")
     let b = try required(inputs, 1, "in1")
-    try requireFloat(a, Self.typeName)
+    try requireFloats(inputs, Self.typeName)
     try check(a.rank >= 2 && b.rank >= 2, "MatMul needs rank 2 or more, has \(a) and \(b)")
     let (m, k) = dimensions(a.shape, transposeIn0)
     let (depth, n) = dimensions(b.shape, transposeIn1)

@@ -11,10 +11,10 @@ public struct Batchnorm: Operator {
 
   public func infer(_ inputs: [TensorType?]) throws(Diagnostic) -> [TensorType] {
     let x = try required(inputs, 0, "input")
-    try requireFloat(x, Self.typeName)
+    try requireFloats(inputs, Self.typeName)
     for (index, name) in [(1, "weight"), (2, "bias")] {
       let parameter = try required(inputs, index, name)
-      try check(parameter.shape == [x.shape.last ?? 1], "\(name) \(parameter) does not fit \(x)")
+      try check(x.rank > 0 && parameter.shape == [x.shape.last ?? 1], "\(name) \(parameter) does not fit \(x)")
     }
     return [x]
   }

@@ -31,9 +31,20 @@ public struct SinkTransposes: Pass {
     var used = Set(graph.tensors.map(\.name))
     let border = Set(graph.inputs + graph.outputs)
     for index in graph.tensors.indices where !border.contains(TensorID(index)) {
-      var base = graph.tensors[index].name
-      while base.hasSuffix(Self.suffix) { base.removeLast(Self.suffix.count) }
+      let base = Self.sourceName(graph.tensors[index].name)
       if !base.isEmpty, used.insert(base).inserted { graph.tensors[index].name = base }
+    }
+  }
+
+  /// The name without the layout suffixes, numbered ones (`.nhwc_1`) included.
+  static func sourceName(_ name: String) -> String {
+    var base = Substring(name)
+    while true {
+      var end = base
+      let digits = end.reversed().prefix { $0.isNumber }.count
+      if digits > 0, end.dropLast(digits).hasSuffix("_") { end = end.dropLast(digits + 1) }
+      guard end.hasSuffix(suffix) else { return String(base) }
+      base = end.dropLast(suffix.count)
     }
   }
 }

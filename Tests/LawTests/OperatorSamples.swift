@@ -1,0 +1,181 @@
+import IR
+import Operators
+import Testing
+
+/// One way to use an operator: its parameters and the types of its inputs.
+struct OperatorSample: Sendable, CustomTestStringConvertible {
+  let op: any Operator
+  let inputs: [TensorType]
+  /// Largest value (exclusive) of integer inputs, for indices.
+  var integerLimit = 4
+  /// Whether float inputs must be positive (logarithms, roots, divisors).
+  var positive = false
+
+  var testDescription: String { "\(op.typeName)(\(inputs.map(\.description).joined(separator: ", ")))" }
+
+  init(
+    _ op: any Operator, _ inputs: [TensorType], integerLimit: Int = 4, positive: Bool = false
+  ) {
+    self.op = op
+    self.inputs = inputs
+    self.integerLimit = integerLimit
+    self.positive = positive
+  }
+
+  /// A graph of this operator alone; inputs named x0, x1, ...; weights and biases (inputs that the
+  /// quantization rule calls so) are constants.
+  func graph(seed: UInt64) throws(Diagnostic) -> Graph {
+    var graph = Graph(name: "sample")
+    var random = SplitMix(seed)
+    var operands: [TensorID?] = []
+    for (index, type) in inputs.enumerated() {
+      var tensor = Tensor(name: "x\(index)", type: type)
+      let isParameter: Bool
+      switch op.quantization.input(index) {
+      case .weight, .bias: isParameter = index > 0 && !(op is MatMul)
+      default: isParameter = false
+      }
+      if isParameter {
+        tensor.constant = Constant(type: type, bytes: value(type, &random))
+      }
+      let id = graph.add(tensor)
+      if !isParameter { graph.inputs.append(id) }
+      operands.append(id)
+    }
+    let types = try op.infer(inputs)
+    let outputs = types.enumerated().map { graph.add(Tensor(name: "y\($0.offset)", type: $0.element)) }
+    graph.nodes = [Node(name: "node", op: op, inputs: operands, outputs: outputs)]
+    graph.outputs = outputs
+    return graph
+  }
+
+  /// Seeded values of a type.
+  func value(_ type: TensorType, _ random: inout SplitMix) -> Bytes {
+    if type.element == .float32 {
+      let floats = (0..<type.count).map { _ in random.float() * 4 - 2 }
+      return Bytes(positive ? floats.map { abs($0) + 0.25 } : floats)
+    }
+    let limit = integerLimit
+    let numbers = (0..<type.count).map { _ in Int(random.next() % UInt64(limit)) }
+    switch type.element.byteWidth {
+    case 1: return Bytes(numbers.map { UInt8(truncatingIfNeeded: $0) })
+    case 2: return Bytes(numbers.map { UInt16(truncatingIfNeeded: $0) })
+    case 4: return Bytes(numbers.map { UInt32(truncatingIfNeeded: $0) })
+    default: return Bytes(numbers.map { Int64($0) })
+    }
+  }
+
+  /// Seeded values of the graph's inputs.
+  func values(_ graph: Graph, seed: UInt64) -> [Bytes] {
+    var random = SplitMix(seed)
+    return graph.inputs.map { value(graph[$0].type, &random) }
+  }
+}
+
+/// SplitMix64, Steele et al. 2014: small, seeded, the same everywhere.
+struct SplitMix {
+  private var state: UInt64
+  init(_ seed: UInt64) { state = seed }
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var z = state
+    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+    return z ^ (z >> 31)
+  }
+  mutating func float() -> Float { Float(next() >> 40) * 0x1p-24 }
+}
+
+private func f(_ shape: Int...) -> TensorType { TensorType(.float32, shape) }
+private func i(_ shape: Int...) -> TensorType { TensorType(.int64, shape) }
+
+/// At least one use of every operator of the registry.
+let operatorSamples: [OperatorSample] = [
+  OperatorSample(Conv2d(padAmount: [1, 1, 1, 1]), [f(1, 7, 6, 3), f(3, 3, 3, 8), f(8)]),
+  OperatorSample(
+    Conv2d(stride: [2, 1], padAmount: [0, 1, 2, 0], dilation: [1, 2]),
+    [f(2, 9, 8, 4), f(3, 2, 4, 5)]),
+  OperatorSample(Conv2d(group: 2), [f(1, 5, 5, 6), f(3, 3, 3, 8), f(8)]),
+  OperatorSample(
+    DepthWiseConv2d(stride: [2, 2], padAmount: [0, 1, 0, 1]), [f(1, 8, 8, 16), f(3, 3, 1, 16), f(16)]),
+  OperatorSample(DepthWiseConv2d(), [f(1, 5, 4, 3), f(2, 2, 1, 6)]),
+  OperatorSample(FullyConnected(), [f(3, 20), f(7, 20), f(7)]),
+  OperatorSample(FullyConnected(), [f(1, 5), f(2, 5)]),
+  OperatorSample(MatMul(), [f(4, 5), f(5, 6)]),
+  OperatorSample(MatMul(transposeIn1: true), [f(2, 3, 4, 5), f(3, 6, 5)]),
+  OperatorSample(MatMul(transposeIn0: true), [f(2, 5, 4), f(2, 5, 6), f(6)]),
+  OperatorSample(Batchnorm(), [f(2, 3, 4, 5), f(5), f(5)]),
+  OperatorSample(
+    PoolMax2d(filterSize: [3, 2], stride: [2, 1], padAmount: [1, 1, 0, 1]), [f(1, 7, 6, 5)]),
+  OperatorSample(
+    PoolMax2d(filterSize: [2, 2], stride: [1, 1], padAmount: [0, 0, 0, 0], dilation: [2, 2]),
+    [f(1, 6, 6, 3)]),
+  OperatorSample(
+    PoolAvg2d(filterSize: [3, 3], stride: [2, 2], padAmount: [1, 1, 1, 1]), [f(1, 7, 7, 4)]),
+  OperatorSample(
+    PoolAvg2d(
+      filterSize: [3, 3], stride: [2, 2], padAmount: [1, 1, 1, 1], countPadForEdges: true),
+    [f(1, 7, 7, 4)]),
+  OperatorSample(
+    PoolAvg2d(filterSize: [7, 5], stride: [1, 1], padAmount: [0, 0, 0, 0]), [f(1, 7, 5, 9)]),
+  OperatorSample(Relu(), [f(2, 17)]),
+  OperatorSample(ReluMinMax(minValue: -0.5, maxValue: 1), [f(3, 11)]),
+  OperatorSample(LeakyRelu(alpha: 0.1), [f(2, 9)]),
+  OperatorSample(Prelu(), [f(1, 3, 4, 5), f(5)]),
+  OperatorSample(HardSwish(), [f(40)]),
+  OperatorSample(Elu(alpha: 0.7), [f(20)]),
+  OperatorSample(HardSigmoid(alpha: 0.2, beta: 0.5), [f(20)]),
+  OperatorSample(Softmax(axis: 1), [f(2, 10)]),
+  OperatorSample(Softmax(axis: 1, beta: 2), [f(2, 5, 3)]),
+  OperatorSample(LogSoftmax(axis: 2), [f(2, 3, 6)]),
+  OperatorSample(ElementWiseExp(), [f(3, 4)]),
+  OperatorSample(ElementWiseLog(), [f(3, 4)], positive: true),
+  OperatorSample(ElementWiseNeg(), [f(5)]),
+  OperatorSample(ElementWiseNeg(), [i(5)]),
+  OperatorSample(ElementWiseAbs(), [f(5, 2)]),
+  OperatorSample(ElementWiseSquareRoot(), [f(6)], positive: true),
+  OperatorSample(ElementWiseRsqrt(), [f(6)], positive: true),
+  OperatorSample(ElementWiseReciprocal(), [f(6)], positive: true),
+  OperatorSample(ElementWiseFloor(), [f(9)]),
+  OperatorSample(ElementWiseCeil(), [f(9)]),
+  OperatorSample(ElementWiseRound(), [f(9)]),
+  OperatorSample(ElementWiseSin(), [f(9)]),
+  OperatorSample(ElementWiseCos(), [f(9)]),
+  OperatorSample(Sigmoid(), [f(3, 9)]),
+  OperatorSample(Tanh(), [f(3, 9)]),
+  OperatorSample(ElementWiseAdd(), [f(2, 3, 4), f(2, 3, 4)]),
+  OperatorSample(ElementWiseAdd(), [f(2, 3, 4), f(4)]),
+  OperatorSample(ElementWiseAdd(), [i(3), i(3)]),
+  OperatorSample(ElementWiseSubtract(), [f(2, 1, 4), f(3, 1)]),
+  OperatorSample(ElementWiseMultiply(), [f(), f(3, 2)]),
+  OperatorSample(ElementWiseMultiply(), [f(1, 4, 4, 6), f(1, 1, 1, 6)]),
+  OperatorSample(ElementWiseDivide(), [f(5, 2), f(5, 2)], positive: true),
+  OperatorSample(ElementWiseMaximum(), [f(5, 2), f(2)]),
+  OperatorSample(ElementWiseMinimum(), [f(5, 2), f(5, 1)]),
+  OperatorSample(ElementWisePower(), [f(4, 2), f(2)], positive: true),
+  OperatorSample(ReduceMean(axes: [1, 2], keepDims: true), [f(2, 4, 5, 3)]),
+  OperatorSample(ReduceMean(axes: [0], keepDims: false), [f(4, 3)]),
+  OperatorSample(ReduceSum(axes: [2], keepDims: false), [f(2, 3, 4)]),
+  OperatorSample(ReduceMax(axes: [1], keepDims: true), [f(2, 3, 4)]),
+  OperatorSample(ReduceMin(axes: [0, 1], keepDims: false), [f(2, 3)]),
+  OperatorSample(Reshape(shape: [3, 8]), [f(2, 3, 4)]),
+  OperatorSample(Transpose(perm: [0, 3, 1, 2]), [f(1, 4, 5, 3)]),
+  OperatorSample(Transpose(perm: [2, 0, 1]), [i(2, 3, 4)]),
+  OperatorSample(Expand(shape: [2, 3, 4]), [f(3, 1)]),
+  OperatorSample(Tile(multiples: [2, 3]), [f(2, 3)]),
+  OperatorSample(Concat(axis: 1), [f(2, 3, 2), f(2, 1, 2), f(2, 4, 2)]),
+  OperatorSample(Concat(axis: 3), [f(1, 2, 2, 3), f(1, 2, 2, 5)]),
+  OperatorSample(Split(axis: 1, sizes: [2, 3]), [f(2, 5, 2)]),
+  OperatorSample(
+    StridedSlice(begin: [0, 3, 1], size: [2, 2, 2], step: [1, -2, 2]), [f(2, 4, 5)]),
+  OperatorSample(StridedSlice(begin: [1, 0], size: [2, 4], step: [1, 1]), [f(4, 4)]),
+  OperatorSample(Gather(axis: 1), [f(2, 4, 3), i(2, 2)]),
+  OperatorSample(Pad(padAmount: [0, 0, 1, 2, 0, 1], value: 0.5), [f(2, 3, 2)]),
+  OperatorSample(Pad(padAmount: [1, 1, 2, 2], scheme: .reflect), [f(3, 4)]),
+  OperatorSample(Pad(padAmount: [1, 0, 0, 3], scheme: .edge), [f(3, 4)]),
+  OperatorSample(Cast(to: .int32), [f(7)]),
+  OperatorSample(Cast(to: .float32), [i(7)]),
+  OperatorSample(Convert(), [f(2, 3)]),
+  OperatorSample(Quantize(), [f(2, 3)]),
+  OperatorSample(Dequantize(), [f(2, 3)]),
+]
