@@ -22,7 +22,7 @@ public struct Pipeline: Sendable {
   public static let standard = Pipeline([
     FoldConstants(), SinkTransposes(), FoldConstantsAgain(), FoldBatchNorm(), FuseBias(),
     FoldPadding(), CanonicalizeActivations(), FlattenIntoWeights(), SimplifyReshapes(),
-    RemoveDeadCode(),
+    RemoveDeadCode(), RestoreNames(),
   ])
 
   /// Runs all passes; `observe` sees the graph after each. A graph that does not verify after a pass is

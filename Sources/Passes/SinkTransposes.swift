@@ -22,30 +22,7 @@ public struct SinkTransposes: Pass {
       graph = sweep.graph.compacted()
       rounds += 1
     }
-    restoreNames(&graph)
     return graph
-  }
-
-  /// Gives a tensor that carries the layout suffix its source name back where that name is free.
-  private func restoreNames(_ graph: inout Graph) {
-    var used = Set(graph.tensors.map(\.name))
-    let border = Set(graph.inputs + graph.outputs)
-    for index in graph.tensors.indices where !border.contains(TensorID(index)) {
-      let base = Self.sourceName(graph.tensors[index].name)
-      if !base.isEmpty, used.insert(base).inserted { graph.tensors[index].name = base }
-    }
-  }
-
-  /// The name without the layout suffixes, numbered ones (`.nhwc_1`) included.
-  static func sourceName(_ name: String) -> String {
-    var base = Substring(name)
-    while true {
-      var end = base
-      let digits = end.reversed().prefix { $0.isNumber }.count
-      if digits > 0, end.dropLast(digits).hasSuffix("_") { end = end.dropLast(digits + 1) }
-      guard end.hasSuffix(suffix) else { return String(base) }
-      base = end.dropLast(suffix.count)
-    }
   }
 }
 

@@ -3,7 +3,8 @@ import IR
 import Operators
 
 // Loops of our own, compiled for their function: a reference kernel that is generic over its function
-// calls it through a table for every element. The arithmetic is the reference's, bit for bit.
+// calls it through a table for every element. The arithmetic is the reference's, bit for bit; only
+// squares are products here and powers there.
 
 /// Makers of all kernels of our own.
 let nativeKernelMakers = [
@@ -15,7 +16,7 @@ let nativeKernelMakers = [
 
 /// A function of two numbers with broadcasting.
 struct BinaryKernel: Kernel {
-  enum Function: String, Sendable { case add, subtract, multiply, divide, maximum, minimum, prelu }
+  enum Function: String, Sendable { case add, subtract, multiply, divide, maximum, minimum, power, prelu }
   let function: Function
   let nest: BroadcastNest
 
@@ -35,6 +36,7 @@ struct BinaryKernel: Kernel {
     case .divide: nest.apply(a, b, y) { $0 / $1 }
     case .maximum: nest.apply(a, b, y) { $0.isNaN ? $0 : $1 > $0 || $1.isNaN ? $1 : $0 }
     case .minimum: nest.apply(a, b, y) { $0.isNaN ? $0 : $1 < $0 || $1.isNaN ? $1 : $0 }
+    case .power: nest.apply(a, b, y) { powf($0, $1) }
     case .prelu: nest.apply(a, b, y) { $0 < 0 ? $1 * $0 : $0 }
     }
   }
@@ -49,12 +51,18 @@ private func makeBinaryKernel(_ request: KernelRequest) -> KernelOffer {
   case is ElementWiseDivide: function = .divide
   case is ElementWiseMaximum: function = .maximum
   case is ElementWiseMinimum: function = .minimum
+  case is ElementWisePower: function = .power
   case is Prelu: function = .prelu
   default: return .unrelated
   }
   guard request.isFloat, request.postOperations.isEmpty, let a = request.input(0),
     let b = request.input(1)
   else { return .refused("native: an operand is empty or not float32") }
+  if function == .power, b.count == 1, a.shape == request.outputs[0].shape,
+    let exponent = request.constant(1), exponent.base.loadUnaligned(as: Float.self) == 2
+  {
+    return .kernel(UnaryKernel(function: .square))
+  }
   let nest = BroadcastNest(a.shape, b.shape, to: request.outputs[0].shape)
   return .kernel(BinaryKernel(function: function, nest: nest))
 }
@@ -134,7 +142,7 @@ struct BroadcastNest: Sendable, Hashable {
 struct UnaryKernel: Kernel {
   enum Function: String, Sendable {
     case negate, absolute, squareRoot, reciprocalSquareRoot, reciprocal, floor, ceiling, round
-    case sine, cosine, logarithm
+    case sine, cosine, logarithm, square
   }
   let function: Function
 
@@ -159,6 +167,7 @@ struct UnaryKernel: Kernel {
     case .sine: map(x, y, count) { sinf($0) }
     case .cosine: map(x, y, count) { cosf($0) }
     case .logarithm: map(x, y, count) { logf($0) }
+    case .square: map(x, y, count) { $0 * $0 }
     }
   }
 
@@ -243,6 +252,15 @@ struct TransposeKernel: Kernel {
     _ source: UnsafePointer<UInt32>, _ target: UnsafeMutablePointer<UInt32>, _ rows: Int,
     _ columns: Int, _ rowStep: Int, _ columnStep: Int
   ) {
+    if columns == 3 && rowStep == 3 {  // planes of an image to pixels, in vectors
+      let (red, green, blue) = (source, source + columnStep, source + 2 * columnStep)
+      for row in 0..<rows {
+        target[3 &* row] = red[row]
+        target[3 &* row &+ 1] = green[row]
+        target[3 &* row &+ 2] = blue[row]
+      }
+      return
+    }
     let tile = 16
     for firstColumn in stride(from: 0, to: columns, by: tile) {
       let lastColumn = min(firstColumn + tile, columns)

@@ -1,0 +1,40 @@
+import IR
+
+/// Gives tensors that moved to another layout the names of the source back, wherever the tensor that
+/// carried the name is gone. Runs last: only then is it known which ones are.
+public struct RestoreNames: Pass {
+  public let name = "restore-names"
+  public let summary = "gives tensors whose layout changed their source names back"
+
+  /// Makes the pass.
+  public init() {}
+
+  public func run(_ graph: consuming Graph) throws(Diagnostic) -> Graph {
+    var graph = graph
+    var used = Set(graph.tensors.map(\.name))
+    let border = Set(graph.inputs + graph.outputs)
+    for index in graph.tensors.indices where !border.contains(TensorID(index)) {
+      let old = graph.tensors[index].name
+      let base = Self.sourceName(old)
+      guard !base.isEmpty, used.insert(base).inserted else { continue }
+      graph.tensors[index].name = base
+      for (alias, target) in graph.aliases where target == old { graph.aliases[alias] = base }
+      if let statistics = graph.batchNorms.removeValue(forKey: old) {
+        graph.batchNorms[base] = statistics
+      }
+    }
+    return graph
+  }
+
+  /// The name without the layout suffixes, numbered ones (`.nhwc_1`) included.
+  static func sourceName(_ name: String) -> String {
+    var base = Substring(name)
+    while true {
+      var end = base
+      let digits = end.reversed().prefix { $0.isNumber }.count
+      if digits > 0, end.dropLast(digits).hasSuffix("_") { end = end.dropLast(digits + 1) }
+      guard end.hasSuffix(SinkTransposes.suffix) else { return String(base) }
+      base = end.dropLast(SinkTransposes.suffix.count)
+    }
+  }
+}
