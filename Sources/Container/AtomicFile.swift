@@ -158,7 +158,8 @@ final class AtomicFile {
   private static func temporaryName(for path: String) -> String {
     let random = UInt64.random(in: .min ... .max)
     let slash = path.lastIndex(of: "/").map(path.index(after:)) ?? path.startIndex
-    return "\(path[..<slash]).\(path[slash...].prefix(64)).\(String(random, radix: 36)).part"
+    let unique = "\(getpid()).\(String(random, radix: 36))"
+    return "\(path[..<slash]).\(path[slash...].prefix(64)).\(unique).part"
   }
 }
 

@@ -23,8 +23,7 @@ extension ContainerReader {
       found += try listDifferences(path: path, registry: registry, graph: file.graph)
     } catch {
       // A damaged member is reported once.
-      if !found.contains(where: { $0.code == error.code && $0.location.member == error.location.member })
-      {
+      if !found.contains(where: { $0.code == error.code && $0.location.member == error.location.member }) {
         found += error.all
       }
     }

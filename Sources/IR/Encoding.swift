@@ -62,6 +62,12 @@ public struct Encoding: Sendable, Hashable {
     symmetric || bitwidth == 32 ? -(1 << (bitwidth - 1)) : 0
   }
 
+  /// The offset as reports show it: on the unsigned grid, -128 for symmetric 8 bit; 0 for the 32-bit
+  /// grid of a bias, which has no unsigned form in use.
+  public func shownOffset(channel: Int = 0) -> Int {
+    Int(channels[channel].offset) - (bitwidth == 32 ? storageShift : 0)
+  }
+
   /// The reason this cannot be a valid encoding of a tensor of `shape`, nil where it can.
   public func problem(shape: [Int]) -> String? {
     if !(2...32).contains(bitwidth) { return "bitwidth \(bitwidth) is outside 2 to 32" }

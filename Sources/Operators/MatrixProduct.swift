@@ -122,7 +122,8 @@ public struct MatMul: Operator {
         for column in 0..<n {
           var sum: Double = 0
           for step in 0..<k {
-            sum += Double(ae[aStart + row * aRow + step * aColumn])
+            sum +=
+              Double(ae[aStart + row * aRow + step * aColumn])
               * Double(be[bStart + step * bRow + column * bColumn])
           }
           y[yStart + row * n + column] = Float(sum) + (bias?[column] ?? 0)

@@ -70,7 +70,7 @@ extension EncodingsReport.Row {
     self.operand = operand
     self.tensor = tensor.name
     source = tensor.encodingSource
-    guard let encoding = tensor.encoding, let first = encoding.channels.first else {
+    guard let encoding = tensor.encoding, !encoding.channels.isEmpty else {
       bitwidth = tensor.type.element.bits
       isPresent = false
       isSymmetric = false
@@ -84,6 +84,6 @@ extension EncodingsReport.Row {
     min = encoding.channels.indices.lazy.map { encoding.minimum(channel: $0) }.min() ?? 0
     max = encoding.channels.indices.lazy.map { encoding.maximum(channel: $0) }.max() ?? 0
     delta = Double(encoding.channels.lazy.map(\.scale).max() ?? 0)
-    offset = Int(first.offset)
+    offset = encoding.shownOffset()
   }
 }

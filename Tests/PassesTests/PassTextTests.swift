@@ -71,9 +71,10 @@ import Testing
       let x: [Float] = expected.array(of: Float.self)
       let y: [Float] = got.array(of: Float.self)
       try #require(x.count == y.count)
-      let worst = zip(x, y).map { pair -> Float in
-        abs(pair.0 - pair.1) / Swift.max(1, abs(pair.0))
-      }.max() ?? 0
+      let worst =
+        zip(x, y).map { pair -> Float in
+          abs(pair.0 - pair.1) / Swift.max(1, abs(pair.0))
+        }.max() ?? 0
       #expect(worst <= 1e-5)
     }
     #expect(before.outputs.map { before[$0].name } == after.outputs.map { after[$0].name })

@@ -64,8 +64,7 @@ extension ONNXTranslation {
     let bounds = [low, high].compactMap { $0 }
     if bounds.isEmpty { return [x] }
     let numbers = bounds.compactMap { $0.constant?.floats().first }
-    if x.type.element == .float32, numbers.count == bounds.count, !numbers.contains(where: \.isNaN)
-    {
+    if x.type.element == .float32, numbers.count == bounds.count, !numbers.contains(where: \.isNaN) {
       let lowest = low?.constant?.floats().first ?? -.infinity
       let highest = high?.constant?.floats().first ?? .infinity
       if lowest == 0 && highest == .infinity { return [try context.emit(Relu(), [x])] }

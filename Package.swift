@@ -1,0 +1,73 @@
+// swift-tools-version: 6.0
+import PackageDescription
+
+let arguments: Target.Dependency = .product(
+  name: "ArgumentParser", package: "swift-argument-parser")
+
+// Layers: a target imports only what stands above it (docs/architecture.md).
+let package = Package(
+  name: "qtools",
+  products: [
+    .executable(name: "qconvert", targets: ["qconvert"]),
+    .executable(name: "qquantize", targets: ["qquantize"]),
+    .executable(name: "qinspect", targets: ["qinspect"]),
+    .executable(name: "qrun", targets: ["qrun"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
+  ],
+  targets: [
+    // C walls.
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    .systemLibrary(
+      name: "CProtobufC", pkgConfig: "libprotobuf-c", providers: [.apt(["libprotobuf-c-dev"])]),
+    .target(name: "COnnxProto", dependencies: ["CProtobufC"]),
+    .target(
+      name: "CDLCSchema",
+      cxxSettings: [
+        .headerSearchPath("generated"), .define("FLATBUFFERS_MAX_ALIGNMENT", to: "64"),
+      ]),
+    .target(
+      name: "COneDNN", linkerSettings: [.linkedLibrary("dnnl"), .linkedLibrary("gomp")]),
+
+    // Layers.
+    .target(name: "IR"),
+    .target(name: "Operators", dependencies: ["IR"]),
+    .target(name: "Passes", dependencies: ["IR", "Operators"]),
+    .target(name: "ONNXModel", dependencies: ["IR", "Operators", "COnnxProto"]),
+    .target(name: "Container", dependencies: ["IR", "CDLCSchema", "CZlib"]),
+    .target(name: "Runtime", dependencies: ["IR", "Operators", "COneDNN"]),
+    .target(name: "Quantizer", dependencies: ["IR", "Operators", "Runtime"]),
+    .target(name: "ToolKit", dependencies: ["IR", arguments]),
+
+    // Programs.
+    .executableTarget(
+      name: "qconvert",
+      dependencies: ["ToolKit", "IR", "ONNXModel", "Passes", "Container", arguments]),
+    .executableTarget(
+      name: "qquantize",
+      dependencies: ["ToolKit", "IR", "Operators", "Runtime", "Quantizer", "Container", arguments]),
+    .executableTarget(
+      name: "qinspect",
+      dependencies: ["ToolKit", "IR", "Operators", "Quantizer", "Container", arguments]),
+    .executableTarget(
+      name: "qrun",
+      dependencies: ["ToolKit", "IR", "Operators", "Runtime", "Container", arguments]),
+
+    .testTarget(name: "IRTests", dependencies: ["IR", "Operators"]),
+    .testTarget(
+      name: "PassesTests", dependencies: ["IR", "Operators", "Passes", "Runtime"],
+      exclude: ["Cases"]),
+    .testTarget(
+      name: "LawTests", dependencies: ["IR", "Operators", "Runtime", "Container"]),
+    .testTarget(name: "ONNXModelTests", dependencies: ["IR", "Operators", "ONNXModel"]),
+    .testTarget(name: "ContainerTests", dependencies: ["IR", "Container"]),
+    .testTarget(name: "RuntimeTests", dependencies: ["IR", "Operators", "Runtime"]),
+    .testTarget(name: "QuantizerTests", dependencies: ["IR", "Operators", "Runtime", "Quantizer"]),
+    .testTarget(name: "ToolKitTests", dependencies: ["IR", "ToolKit"]),
+    .testTarget(
+      name: "ToolTests", dependencies: ["qconvert", "qquantize", "qinspect", "qrun"]),
+  ],
+  swiftLanguageModes: [.v6],
+  cxxLanguageStandard: .cxx17
+)

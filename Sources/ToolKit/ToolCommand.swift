@@ -1,0 +1,67 @@
+import ArgumentParser
+import IR
+
+/// A command of one of the programs: does its work in a session and says how it ended.
+public protocol ToolCommand: ParsableCommand {
+  /// Options every program has.
+  var common: CommonOptions { get }
+  /// The work. Errors are shown and become the exit status of their kind.
+  func perform(in session: ToolSession) throws(Diagnostic) -> ExitStatus
+}
+
+extension ToolCommand {
+  public func run() throws {
+    let program = ToolProgram.name
+    let session = ToolSession(program: program, options: common)
+    var status: ExitStatus
+    do throws(Diagnostic) {
+      status = try perform(in: session)
+      if status == .done { try session.printer.checkWarnings() }
+    } catch {
+      SignalWatch.yieldIfEnding()
+      session.printer.report(ToolProgram.withReportHint(error))
+      status = ExitStatus(error.kind)
+    }
+    session.printer.summarize()
+    if common.timing { Console.standard.print(session.timing.table) }
+    if status != .done { throw ExitCode(status.rawValue) }
+  }
+}
+
+/// The outermost layer of a program: signals, parsing, what parsing has to say.
+public enum ToolProgram {
+  /// Name the program was called by, without folder.
+  public static var name: String { FileReading.name(of: CommandLine.arguments.first ?? "qtools") }
+
+  /// Parses the command line as `root` and runs the command it names; does not return.
+  public static func main<Root: ParsableCommand>(_ root: Root.Type) -> Never {
+    SignalWatch.start()
+    do {
+      var command = try Root.parseAsRoot()
+      try command.run()
+    } catch {
+      leave(root, error)
+    }
+    Root.exit()
+  }
+
+  private static func leave<Root: ParsableCommand>(_ root: Root.Type, _ error: any Error) -> Never {
+    guard !(error is ExitCode), Root.exitCode(for: error) == .validationFailure else {
+      Root.exit(withError: error)
+    }
+    let usage = Diagnostic(
+      "usage", Root.message(for: error), hint: "\(name) --help lists the options", kind: .usage)
+    DiagnosticPrinter(program: name).report(usage)
+    Root.exit(withError: ExitCode.validationFailure)
+  }
+
+  /// A bug tells how it is reported.
+  static func withReportHint(_ error: Diagnostic) -> Diagnostic {
+    guard error.kind == .internal, error.hint == nil else { return error }
+    var error = error
+    error.hint =
+      "this is a bug in qtools \(ToolIdentity.version); please report it with the command line, "
+      + "the message and, where possible, the input"
+    return error
+  }
+}

@@ -1,0 +1,108 @@
+import ArgumentParser
+import IR
+import Quantizer
+import Runtime
+import ToolKit
+
+/// Where the ranges of activations come from.
+struct CalibrationOptions: ParsableArguments {
+  @Option(
+    name: [.customShort("l"), .customLong("input_list")],
+    help: ArgumentHelp("List of calibration samples.", valueName: "list.txt"))
+  var inputList: String?
+  @Option(
+    name: .customLong("load_stats"), parsing: .upToNextOption,
+    help: ArgumentHelp("Use what calibration observed before; several files merge.", valueName: "file"))
+  var loadStats: [String] = []
+  @Option(
+    name: .customLong("save_stats"),
+    help: ArgumentHelp("Keep what calibration observed.", valueName: "file"))
+  var saveStats: String?
+  @Option(help: "What runs the samples.")
+  var backend = BackendName.onednn
+  @OptionGroup var jobs: JobsOption
+
+  func validate() throws {
+    switch (inputList == nil, loadStats.isEmpty) {
+    case (true, true): throw ValidationError("One of --input_list and --load_stats is required")
+    case (false, false): throw ValidationError("--input_list and --load_stats exclude each other")
+    default: break
+    }
+  }
+
+  /// Reads the list, makes the tensors it names outputs of the graph and checks every file; nil
+  /// without a list. Shows what the first sample holds.
+  func samples(
+    of graph: inout Graph, _ session: ToolSession
+  ) throws(Diagnostic) -> CalibrationSamples? {
+    session.noteInputs(loadStats)
+    guard let inputList else { return nil }
+    let list = try InputList(path: inputList)
+    let added = try TensorSelection.outputs(of: list, in: graph)
+      .filter { !graph.outputs.contains($0) }
+    graph.outputs += added
+    let inputs = SampleInput.inputs(of: graph)
+    let source = try SampleSource(list, inputs: inputs)
+    session.noteInputs([inputList] + source.paths)
+    session.printer.report(SampleReport.diagnostics(try source.load(0), inputs: inputs))
+    return CalibrationSamples(source: source, addedOutputs: added.map { graph[$0].name })
+  }
+
+  /// Runs the samples, or reads and merges what was observed before.
+  func statistics(
+    _ graph: Graph, _ samples: CalibrationSamples?, _ session: ToolSession
+  ) throws(Diagnostic) -> Statistics {
+    let statistics: Statistics
+    if let source = samples?.source {
+      statistics = try session.phase("calibrate") { () throws(Diagnostic) in
+        try observed(graph, source, session)
+      }
+    } else {
+      statistics = try session.phase("load statistics") { () throws(Diagnostic) in
+        var merged = Statistics(observing: graph)
+        for path in loadStats {
+          do throws(Diagnostic) {
+            try merged.merge(try Statistics.load(path: path))
+          } catch {
+            throw error.inFile(path)
+          }
+        }
+        return merged
+      }
+    }
+    session.printer.report(statistics.warnings)
+    return statistics
+  }
+
+  private func observed(
+    _ graph: Graph, _ source: SampleSource, _ session: ToolSession
+  ) throws(Diagnostic) -> Statistics {
+    // Tapped tensors keep their memory, so an arena holds up to all activations.
+    let arena = graph.tensors.lazy.filter { $0.constant == nil }
+      .reduce(0) { $0 + $1.type.logical.byteCount }
+    let workers = Jobs.resolve(requested: jobs.jobs, arenaBytes: arena, work: source.count)
+    let progress = session.progress("calibrating", total: source.count)
+    defer { progress.finish() }
+    return try observe(
+      graph, backend: backend.backend, sampleCount: source.count,
+      load: { (index) throws(Diagnostic) in try source.load(index) }, jobs: workers,
+      sampleName: { source.name(of: $0) }, progress: { _ in progress.advance() })
+  }
+}
+
+/// The samples to calibrate with.
+struct CalibrationSamples {
+  var source: SampleSource
+  /// Names of the tensors that the list made outputs.
+  var addedOutputs: [String]
+}
+
+extension BackendName {
+  /// The backend of this name.
+  var backend: any Backend {
+    switch self {
+    case .onednn: OneDNNBackend()
+    case .reference: ReferenceBackend()
+    }
+  }
+}

@@ -1,0 +1,162 @@
+import Foundation
+import Testing
+
+@Suite("How the programs end")
+struct ExitStatusTests {
+  let folder: Scratch
+  let digits = ToolRun.digits
+
+  init() throws {
+    folder = try Scratch()
+    try folder.run("qconvert", "-i", "\(digits)/digits.onnx", "-o", "d.dlc")
+  }
+
+  struct Example: CustomTestStringConvertible {
+    var command: String
+    var status: Int32
+    var message: String
+    var testDescription: String { command }
+    init(_ command: String, _ status: Int32, _ message: String) {
+      self.command = command
+      self.status = status
+      self.message = message
+    }
+  }
+
+  /// `@` stands for the folder of the digits network.
+  static let examples = [
+    Example("qconvert", 64, "Missing expected argument"),
+    Example("qconvert -i missing.onnx", 1, "No such file"),
+    Example("qconvert -i @/calibration.txt -o x.dlc", 1, "error:"),
+    Example("qconvert -i @/digits.onnx -o no/folder.dlc", 73, "cannot create the output"),
+    Example("qconvert -i @/digits.onnx --dump_ir_after zip", 64, "no pass is called zip"),
+    Example("qconvert -i @/digits.onnx -s image", 64, "takes name and dimensions"),
+    Example("qconvert -i @/digits.onnx -s image 1,x", 64, "takes name and dimensions"),
+    Example("qconvert -i @/digits.onnx --onnx_define_symbol N 1 N 2", 64, "given twice"),
+    Example("qconvert -i @/digits.onnx --onnx_override_batch 0", 64, "at least 1"),
+    Example("qconvert -i @/digits.onnx --quantization_overrides f", 64, "Unknown option"),
+    Example("qconvert -i @/digits.onnx --float_bitwidth 16", 64, "Unknown option"),
+    Example(
+      "qconvert -i @/digits.onnx -o x.dlc --onnx_define_symbol N 1 --warnings-as-errors", 1,
+      "warnings-as-errors"),
+    Example("qquantize -i d.dlc", 64, "One of --input_list"),
+    Example("qquantize -i d.dlc -l a --load_stats b", 64, "exclude each other"),
+    Example("qquantize -i d.dlc -l a --act_bw 4", 64, "must be 8 or 16"),
+    Example("qquantize -i d.dlc -l a --weight_bw 4", 64, "must be 8 or 16"),
+    Example("qquantize -i d.dlc -l a --bias_bw 16", 64, "must be 8 or 32"),
+    Example("qquantize -i d.dlc -l a --jobs 0", 64, "at least 1"),
+    Example("qquantize -i d.dlc -l a --backend cuda", 64, "backend"),
+    Example(
+      "qquantize -i d.dlc -l a --act_quantizer tf --act_quantizer_schema symmetric", 64,
+      "exclude each other"),
+    Example(
+      "qquantize -i d.dlc -l a --param_quantizer tf --param_quantizer_schema symmetric", 64,
+      "exclude each other"),
+    Example("qquantize -i d.dlc -l a --act_quantizer enhanced", 64, "enhanced"),
+    Example("qquantize -i d.dlc -l a --apply_algorithms cle", 64, "Unknown option"),
+    Example("qquantize -i d.dlc -l a --enable_float_fallback", 64, "Unknown option"),
+    Example("qquantize -i d.dlc -l missing.txt", 1, "No such file"),
+    Example("qquantize -i d.dlc -l @/test_labels.txt -o x.dlc", 1, "No such file"),
+    Example("qquantize -i d.dlc -l empty.txt -o x.dlc", 1, "names no sample"),
+    Example("qquantize -i d.dlc -l short.txt -o x.dlc", 1, "looks like float16"),
+    Example("qquantize -i d.dlc -l nan.txt -o x.dlc", 1, "NaN"),
+    Example("qquantize -i d.dlc --load_stats short.txt -o x.dlc", 1, "error:"),
+    Example("qquantize -i d.dlc -l @/test.txt -o no/folder.dlc", 73, "cannot create the output"),
+    Example("qquantize -i d.dlc -l @/test.txt -o d.dlc --depfile x.d", 64, "none of the inputs"),
+    Example("qinspect", 64, "Missing expected argument"),
+    Example("qinspect missing.dlc", 1, "No such file"),
+    Example("qinspect short.txt", 1, "error:"),
+    Example("qinspect verify cut.dlc", 1, "error:"),
+    Example("qinspect verify damaged.dlc", 2, "error:"),
+    Example("qinspect diff d.dlc d.dlc", 64, "error:"),
+    Example("qrun execute d.dlc", 64, "Missing expected argument"),
+    Example("qrun execute d.dlc -l @/test.txt --set_output_tensors probabilties", 64, "nearest"),
+    Example("qrun execute d.dlc -l layers.txt", 1, "no layer pol"),
+    Example("qrun execute d.dlc -l @/test.txt --output_dir /proc/none", 73, "error:"),
+    Example("qrun evaluate d.dlc -l @/test.txt --labels empty.txt", 1, "0 labels for 400"),
+    Example("qrun evaluate d.dlc -l @/test.txt --labels @/test.txt", 1, "no class index"),
+    Example("qrun evaluate d.dlc -l @/test.txt --labels x --top_k 0", 64, "--top_k"),
+    Example("qrun compare d.dlc", 64, "error:"),
+  ]
+
+  @Test("status and message of a failure, nothing left behind", arguments: examples)
+  func failure(_ example: Example) throws {
+    try prepareInputs()
+    let before = folder.names
+    let words = example.command.split(separator: " ").map { word in
+      word.hasPrefix("@") ? digits + word.dropFirst() : String(word)
+    }
+    let run = try ToolRun(words[0], Array(words.dropFirst()), in: folder)
+    #expect(run.status == example.status)
+    #expect(run.errors.contains(example.message), "\(run.errors)")
+    #expect(run.errors.contains("\(words[0]): error:"))
+    #expect(folder.names == before)
+  }
+
+  /// Lists and containers with something wrong.
+  private func prepareInputs() throws {
+    try folder.write("\n\n", "empty.txt")
+    try folder.write("short.raw\n", "short.txt")
+    try folder.write("# pol\n\(digits)/test/000.raw\n", "layers.txt")
+    try Data(count: 128).write(to: URL(filePath: "\(folder.path)/short.raw"))
+    var values = Data(count: 252)
+    values.append(contentsOf: [0, 0, 0xC0, 0x7F])
+    try values.write(to: URL(filePath: "\(folder.path)/nan.raw"))
+    try folder.write("nan.raw\n", "nan.txt")
+    let whole = try folder.data("d.dlc")
+    try whole.prefix(whole.count / 2).write(to: URL(filePath: "\(folder.path)/cut.dlc"))
+    // A weight of the largest member, flipped: only its checksum tells.
+    var damaged = whole
+    let start = try #require(whole.range(of: Data("model.params".utf8))).upperBound
+    damaged[start + 4000] ^= 0xFF
+    try damaged.write(to: URL(filePath: "\(folder.path)/damaged.dlc"))
+  }
+
+  @Test("help and version go to standard output", arguments: ["qconvert", "qquantize", "qinspect", "qrun"])
+  func help(_ program: String) throws {
+    let help = try folder.run(program, "--help")
+    #expect(help.output.contains("USAGE: \(program)") && help.errors.isEmpty)
+    #expect(try folder.run(program, "--version").output == "0.1.0\n")
+  }
+
+  @Test("a dry run checks all and writes nothing")
+  func dryRun() throws {
+    let before = folder.names
+    let convert = try folder.run("qconvert", "-i", "\(digits)/digits.onnx", "-o", "x.dlc", "--dry_run")
+    #expect(convert.output.contains("all operators are supported"))
+    let quantize = try folder.run(
+      "qquantize", "-i", "d.dlc", "-l", "\(digits)/calibration.txt", "-o", "x.dlc", "--dry_run")
+    #expect(quantize.output.contains("calibrated, 8 bit"))
+    #expect(folder.names == before)
+  }
+
+  @Test("quiet says nothing, timing tells the phases")
+  func verbosity() throws {
+    let quiet = try folder.run("qconvert", "-i", "\(digits)/digits.onnx", "-o", "d.dlc", "--quiet")
+    #expect(quiet.output.isEmpty && quiet.errors.isEmpty)
+    let timing = try folder.run(
+      "qconvert", "-i", "\(digits)/digits.onnx", "-o", "d.dlc", "--timing", "--dump_ir", "-")
+    #expect(timing.output.contains("graph \"digits\""))
+    #expect(timing.errors.contains("passes") && timing.errors.contains("peak memory"))
+  }
+
+  @Test("a signal ends the work with 128+n and leaves nothing", arguments: [SIGTERM, SIGHUP])
+  func signals(_ signal: Int32) throws {
+    let lines = (0..<400).map { _ in
+      (0..<100).map { "\(digits)/calibration/\(String(format: "%03d", $0)).raw" }
+        .joined(separator: "\n")
+    }
+    try folder.write(lines.joined(separator: "\n"), "long.txt")
+    let before = folder.names
+    let process = try ToolRun.start(
+      "qrun", ["execute", "d.dlc", "-l", "long.txt", "--output_dir", "out", "--debug"],
+      in: folder.path, output: FileHandle.nullDevice, errors: FileHandle.nullDevice)
+    for _ in 0..<1000 where folder.names == before { usleep(10_000) }
+    #expect(folder.names != before)
+    kill(process.processIdentifier, signal)
+    process.waitUntilExit()
+    #expect(process.terminationStatus == 128 + signal)
+    #expect(process.terminationReason == .exit)
+    #expect(folder.names == before)
+  }
+}
