@@ -23,6 +23,13 @@ public struct RestoreNames: Pass {
         graph.batchNorms[base] = statistics
       }
     }
+    for name in graph.folded.keys.sorted() {
+      let base = Self.sourceName(name)
+      guard base != name, !base.isEmpty, !used.contains(base), graph.folded[base] == nil else {
+        continue
+      }
+      graph.folded[base] = graph.folded.removeValue(forKey: name)
+    }
     return graph
   }
 

@@ -68,7 +68,12 @@ public func observe(
       statistics.tensors[slot].observer.merge(worker.observers[slot])
     }
   }
-  for tensor in statistics.tensors where !tensor.observer.hasRange {
+  for (tensor, id) in zip(statistics.tensors, set.tensors) where !tensor.observer.hasRange {
+    if graph[id].type.count == 0 {
+      throw Diagnostic(
+        "empty-tensor", "it has no elements (\(graph[id].type)), so calibration finds no range",
+        at: .init(tensor: tensor.name), hint: "convert the model with shapes that hold data")
+    }
     throw Diagnostic(
       "unobserved-tensor", "the runtime showed no value of an observed tensor",
       at: .init(tensor: tensor.name), kind: .internal)

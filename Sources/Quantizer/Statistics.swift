@@ -106,7 +106,8 @@ public struct Statistics: Sendable, Hashable {
     guard graphHash == other.graphHash, tensors.map(\.name) == other.tensors.map(\.name) else {
       throw Diagnostic(
         "statistics-mismatch", "statistics of two different graphs cannot be merged",
-        hint: "every file given to --load_stats must come from the same model")
+        hint: "every file given to --load_stats must come from this model, converted in the same way, and "
+          + "from lists that name the same outputs (# and % lines)")
     }
     let (samples, overflow) = sampleCount.addingReportingOverflow(other.sampleCount)
     if overflow {

@@ -29,17 +29,17 @@ public struct Depfile: Sendable {
         "depfile-name", "a name with a line end cannot stand in a dependency file",
         at: Diagnostic.Location(file: name), kind: .usage)
     }
-    let names = inputs.map(Depfile.escaped)
-    var text = Depfile.escaped(target) + ":"
+    let names = inputs.map { Depfile.escaped($0) }
+    var text = Depfile.escaped(target, isTarget: true) + ":"
     for name in names { text += " \\\n  \(name)" }
     text += "\n"
-    for name in names { text += "\n\(name):\n" }
+    for name in inputs { text += "\n\(Depfile.escaped(name, isTarget: true)):\n" }
     return text
   }
 
   /// A name with what Make reads as syntax escaped: space, tab, `#`, `:`, `$`, and backslashes before
-  /// them.
-  static func escaped(_ name: String) -> String {
+  /// them. In a target `%` too, which makes a pattern there and nowhere else.
+  static func escaped(_ name: String, isTarget: Bool = false) -> String {
     var text = ""
     var backslashes = 0
     for character in name.unicodeScalars {
@@ -49,6 +49,8 @@ public struct Depfile: Sendable {
         text.unicodeScalars.append(character)
         continue
       case " ", "\t", "#", ":":
+        text += String(repeating: "\\", count: backslashes + 1)
+      case "%" where isTarget:
         text += String(repeating: "\\", count: backslashes + 1)
       case "$":
         text += "$"

@@ -32,8 +32,11 @@ public enum TemporaryFiles {
   }
 
   /// Removes the temporary files of all announced outputs.
-  public static func removeAll() {
-    for target in targets.withLock({ $0 }) {
+  public static func removeAll() { removeAll { _ in true } }
+
+  /// Removes the temporary files of those announced outputs that `isChosen` takes.
+  static func removeAll(where isChosen: (String) -> Bool) {
+    for target in targets.withLock({ $0 }) where isChosen(target) {
       let folder = FileReading.folder(of: target)
       guard let listing = opendir(folder) else { continue }
       defer { closedir(listing) }

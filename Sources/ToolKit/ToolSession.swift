@@ -34,6 +34,11 @@ public final class ToolSession: Sendable {
   /// Notes files that were read, for `--depfile`.
   public func noteInputs(_ paths: [String]) { read.withLock { $0 += paths } }
 
+  /// Throws a usage error where outputs would destroy each other or a file noted as read.
+  public func checkOutputs(main: String?, others: [String?]) throws(Diagnostic) {
+    try OutputPaths.check(main: main, others: others, inputs: read.withLock { $0 })
+  }
+
   /// The dependency rule of `output`; throws a usage error where it cannot be written.
   public func dependencies(of output: String) throws(Diagnostic) -> String {
     var depfile = Depfile(target: output)

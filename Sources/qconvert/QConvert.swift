@@ -36,6 +36,9 @@ struct QConvert: ToolCommand {
     if inputNetwork == nil, !dump.listPasses {
       throw ValidationError("Missing expected argument '--input_network <model.onnx>'")
     }
+    if dryRun, dump.dumpIR != nil || dump.after != nil {
+      throw ValidationError("--dry_run writes nothing and excludes --dump_ir and --dump_ir_after")
+    }
   }
 
   func perform(in session: ToolSession) throws(Diagnostic) -> ExitStatus {
@@ -52,6 +55,7 @@ struct QConvert: ToolCommand {
     }
     session.noteInputs(imported.files)
     session.printer.report(imported.diagnostics)
+    try session.checkOutputs(main: output, others: [dump.dumpIR, depfile.depfile])
     let rule = try depfile.depfile.map { (_) throws(Diagnostic) in
       try session.dependencies(of: output)
     }

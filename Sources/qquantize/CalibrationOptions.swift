@@ -18,8 +18,8 @@ struct CalibrationOptions: ParsableArguments {
     name: .customLong("save_stats"),
     help: ArgumentHelp("Keep what calibration observed.", valueName: "file"))
   var saveStats: String?
-  @Option(help: "What runs the samples.")
-  var backend = BackendName.onednn
+  @Option(help: "What runs the samples (default: onednn).")
+  var backend: BackendName?
   @OptionGroup var jobs: JobsOption
 
   func validate() throws {
@@ -28,6 +28,20 @@ struct CalibrationOptions: ParsableArguments {
     case (false, false): throw ValidationError("--input_list and --load_stats exclude each other")
     default: break
     }
+    for (index, path) in loadStats.enumerated() {
+      let isTwice = loadStats[..<index].contains { $0 == path || FileReading.areSame($0, path) }
+      if isTwice { throw ValidationError("--load_stats is given \(path) twice") }
+    }
+  }
+
+  /// Warnings of options that have no effect beside the others.
+  var optionsWithoutEffect: [Diagnostic] {
+    guard backend != nil, inputList == nil else { return [] }
+    return [
+      Diagnostic(
+        "option-without-effect",
+        "--backend changed nothing: the statistics are loaded and nothing runs", severity: .warning)
+    ]
   }
 
   /// Reads the list, makes the tensors it names outputs of the graph and checks every file; nil
@@ -84,7 +98,7 @@ struct CalibrationOptions: ParsableArguments {
     let progress = session.progress("calibrating", total: source.count)
     defer { progress.finish() }
     return try observe(
-      graph, backend: backend.backend, sampleCount: source.count,
+      graph, backend: (backend ?? .onednn).backend, sampleCount: source.count,
       load: { (index) throws(Diagnostic) in try source.load(index) }, jobs: workers,
       sampleName: { source.name(of: $0) }, progress: { _ in progress.advance() })
   }

@@ -61,6 +61,8 @@ struct QQuantize: ToolCommand {
     let samples = try session.phase("check samples") { () throws(Diagnostic) in
       try calibration.samples(of: &file.graph, session)
     }
+    try session.checkOutputs(main: output, others: [calibration.saveStats, depfile.depfile])
+    session.printer.report(optionsWithoutEffect(options))
     // Made before the work, so that a rule that cannot be written costs no inference.
     let rule = try depfile.depfile.map { (_) throws(Diagnostic) in
       try session.dependencies(of: output ?? calibration.saveStats ?? inputDLC)
@@ -84,6 +86,23 @@ struct QQuantize: ToolCommand {
     }
     if let rule, let path = depfile.depfile, !dryRun { try AtomicFile.write(rule, to: path) }
     return .done
+  }
+
+  /// Warnings of options that this run has no use for.
+  private func optionsWithoutEffect(_ options: QuantizerOptions) -> [Diagnostic] {
+    var found = calibration.optionsWithoutEffect
+    if output == nil {
+      let defaults = QuantizerOptions().normalized
+      for (name, value) in options.normalized.sorted(by: { $0.key < $1.key })
+      where defaults[name] != value {
+        found.append(
+          Diagnostic(
+            "option-without-effect",
+            "--\(name) changed nothing: without --output_dlc only statistics are written",
+            severity: .warning))
+      }
+    }
+    return found
   }
 
   /// Gives the graph its encodings, turns it into fixed point and writes the container.

@@ -32,6 +32,7 @@ struct BenchCommand: ToolCommand {
     let graph = try session.phase("read") { () throws(Diagnostic) in
       try ContainerReader.read(path: container.path, registry: .standard).graph
     }
+    session.printer.report(engine.optionsWithoutEffect([graph]))
     let samples = try loadSamples(graph)
     let plan = try session.phase("prepare") { () throws(Diagnostic) in
       try engine.prepare(graph)

@@ -42,11 +42,13 @@ struct EvaluateCommand: ToolCommand {
     let list = try InputList(path: inputList)
     let classes = try LabelFile(path: labels, list: list).classes
     var results: [Evaluation] = []
+    var graphs: [Graph] = []
     for path in containers {
       do throws(Diagnostic) {
         let graph = try session.phase("read") { () throws(Diagnostic) in
           try ContainerReader.read(path: path, registry: .standard).graph
         }
+        graphs.append(graph)
         let best = try bestClasses(graph, list, keep: ranks.max() ?? 1, labels: classes, session)
         results.append(
           Evaluation(
@@ -55,6 +57,7 @@ struct EvaluateCommand: ToolCommand {
         throw error.inFile(path)
       }
     }
+    session.printer.report(engine.optionsWithoutEffect(graphs))
     if json {
       try session.printResult(EvaluationDocument(total: classes.count, containers: results))
     } else {
@@ -71,6 +74,12 @@ struct EvaluateCommand: ToolCommand {
       throw Diagnostic("no-output", "the graph has no output")
     }
     let type = graph[output].type.logical
+    guard type.shape.count(where: { $0 != 1 }) <= 1 else {
+      throw Diagnostic(
+        "scores-shape", "the output \(type) is no list of scores: more than one axis is not 1",
+        at: Diagnostic.Location(tensor: graph[output].name),
+        hint: "evaluate takes classifiers with one sample a batch")
+    }
     if let wrong = labels.first(where: { $0 >= type.count }) {
       throw Diagnostic(
         "label-range", "class \(wrong) of \(self.labels) is outside the \(type.count) scores",

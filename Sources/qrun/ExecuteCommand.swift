@@ -40,12 +40,16 @@ struct ExecuteCommand: ToolCommand {
     if debug, setOutputTensors != nil {
       throw ValidationError("--debug and --set_output_tensors exclude each other")
     }
+    if let setOutputTensors, setOutputTensors.allSatisfy({ $0 == "," }) {
+      throw ValidationError("--set_output_tensors names no tensor")
+    }
   }
 
   func perform(in session: ToolSession) throws(Diagnostic) -> ExitStatus {
     let graph = try session.phase("read") { () throws(Diagnostic) in
       try ContainerReader.read(path: container.path, registry: .standard).graph
     }
+    session.printer.report(engine.optionsWithoutEffect([graph]))
     let list = try InputList(path: inputList)
     let wanted = try selection(graph, list)
     let files = try fileNames(wanted, graph)

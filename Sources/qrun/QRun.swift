@@ -32,6 +32,17 @@ struct RunOptions: ParsableArguments {
     }
   }
 
+  /// Warnings of options that change nothing for these graphs.
+  func optionsWithoutEffect(_ graphs: [Graph]) -> [Diagnostic] {
+    let hasEncodings = graphs.contains { $0.tensors.contains { $0.encoding != nil } }
+    guard ignoresEncodings, !hasEncodings else { return [] }
+    return [
+      Diagnostic(
+        "option-without-effect", "--float changed nothing: there are no encodings to ignore",
+        severity: .warning)
+    ]
+  }
+
   /// A plan of a graph, with tensors to look at.
   func prepare(_ graph: Graph, taps: Set<TensorID> = []) throws(Diagnostic) -> any Plan {
     try chosen.prepare(graph, options: PlanOptions(simulate: !ignoresEncodings, taps: taps))

@@ -34,6 +34,23 @@ import Testing
     #expect(try run([0, 1], jobs: 1).calibrationHash != whole.calibrationHash)
   }
 
+  @Test func emptyTensorsAreErrorsOfTheInput() throws {
+    let network = try graph(
+      """
+      graph "e" {
+        input %x: float32[0, 3]
+        %y: float32[0, 3] = Relu(%x) "relu"
+        output %y
+      }
+      """)
+    let error = try #require(throws: Diagnostic.self) {
+      try observe(
+        network, backend: ReferenceBackend(), sampleCount: 1,
+        load: { _ throws(Diagnostic) in [Bytes([Float]())] }, jobs: 1)
+    }
+    #expect(error.code == "empty-tensor" && error.kind == .input && error.location.tensor == "x")
+  }
+
   @Test func nonFiniteValuesAreErrors() throws {
     let network = try graph(convolutions)
     var values = [Float](repeating: 1, count: 8)

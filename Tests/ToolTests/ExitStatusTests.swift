@@ -34,6 +34,7 @@ struct ExitStatusTests {
     Example("qconvert -i @/digits.onnx -s image 1,x", 64, "takes name and dimensions"),
     Example("qconvert -i @/digits.onnx --onnx_define_symbol N 1 N 2", 64, "given twice"),
     Example("qconvert -i @/digits.onnx --onnx_override_batch 0", 64, "at least 1"),
+    Example("qconvert -i @/digits.onnx --dry_run --dump_ir -", 64, "excludes --dump_ir"),
     Example("qconvert -i @/digits.onnx --quantization_overrides f", 64, "Unknown option"),
     Example("qconvert -i @/digits.onnx --float_bitwidth 16", 64, "Unknown option"),
     Example(
@@ -63,6 +64,16 @@ struct ExitStatusTests {
     Example("qquantize -i d.dlc --load_stats short.txt -o x.dlc", 1, "error:"),
     Example("qquantize -i d.dlc -l @/test.txt -o no/folder.dlc", 73, "cannot create the output"),
     Example("qquantize -i d.dlc -l @/test.txt -o d.dlc --depfile x.d", 64, "none of the inputs"),
+    Example("qquantize -i d.dlc -l @/test.txt -o x.dlc --save_stats x.dlc", 64, "to one file"),
+    Example("qquantize -i d.dlc -l @/test.txt --save_stats d.dlc", 64, "a file that is read"),
+    Example("qquantize -i d.dlc -l short_list.txt --save_stats short_list.txt", 64, "a file that is read"),
+    Example("qquantize -i d.dlc -l @/test.txt -o x.dlc --depfile x.dlc", 64, "to one file"),
+    Example("qquantize -i d.dlc --load_stats a b a", 64, "twice"),
+    Example(
+      "qquantize -i d.dlc -l short_list.txt --save_stats x --act_bw 16 --warnings-as-errors", 1,
+      "--act_bitwidth changed nothing"),
+    Example("qconvert -i @/digits.onnx -o x.dlc --dump_ir x.dlc", 64, "to one file"),
+    Example("qconvert -i @/digits.onnx -o x.dlc --depfile @/digits.onnx", 64, "a file that is read"),
     Example("qinspect", 64, "Missing expected argument"),
     Example("qinspect missing.dlc", 1, "No such file"),
     Example("qinspect short.txt", 1, "error:"),
@@ -71,7 +82,11 @@ struct ExitStatusTests {
     Example("qinspect diff d.dlc d.dlc", 64, "error:"),
     Example("qrun execute d.dlc", 64, "Missing expected argument"),
     Example("qrun execute d.dlc -l @/test.txt --set_output_tensors probabilties", 64, "nearest"),
+    Example("qrun execute d.dlc -l @/test.txt --set_output_tensors ,", 64, "names no tensor"),
+    Example(
+      "qrun execute d.dlc -l @/test.txt --float --warnings-as-errors", 1, "--float changed nothing"),
     Example("qrun execute d.dlc -l layers.txt", 1, "no layer pol"),
+    Example("qrun execute d.dlc -l folded.txt", 1, "tensor conv1_output exists no more: folded"),
     Example("qrun execute d.dlc -l @/test.txt --output_dir /proc/none", 73, "error:"),
     Example("qrun evaluate d.dlc -l @/test.txt --labels empty.txt", 1, "0 labels for 400"),
     Example("qrun evaluate d.dlc -l @/test.txt --labels @/test.txt", 1, "no class index"),
@@ -97,7 +112,9 @@ struct ExitStatusTests {
   private func prepareInputs() throws {
     try folder.write("\n\n", "empty.txt")
     try folder.write("short.raw\n", "short.txt")
+    try folder.write("\(digits)/test/000.raw\n", "short_list.txt")
     try folder.write("# pol\n\(digits)/test/000.raw\n", "layers.txt")
+    try folder.write("%conv1_output\n\(digits)/test/000.raw\n", "folded.txt")
     try Data(count: 128).write(to: URL(filePath: "\(folder.path)/short.raw"))
     var values = Data(count: 252)
     values.append(contentsOf: [0, 0, 0xC0, 0x7F])
@@ -128,6 +145,30 @@ struct ExitStatusTests {
       "qquantize", "-i", "d.dlc", "-l", "\(digits)/calibration.txt", "-o", "x.dlc", "--dry_run")
     #expect(quantize.output.contains("calibrated, 8 bit"))
     #expect(folder.names == before)
+  }
+
+  @Test("an output of more than one sample is no list of scores")
+  func batchedScores() throws {
+    try folder.run(
+      "qconvert", "-i", "\(digits)/digits.onnx", "-o", "two.dlc", "--onnx_override_batch", "2")
+    let image = try Data(contentsOf: URL(filePath: "\(digits)/test/000.raw"))
+    try (image + image).write(to: URL(filePath: "\(folder.path)/two.raw"))
+    try folder.write("two.raw\n", "two.txt")
+    try folder.write("12\n", "labels.txt")
+    let run = try ToolRun(
+      "qrun", ["evaluate", "two.dlc", "-l", "two.txt", "--labels", "labels.txt"], in: folder)
+    #expect(run.status == 1 && run.errors.contains("no list of scores"))
+  }
+
+  @Test("a backend for statistics that are loaded is a warning")
+  func unusedBackend() throws {
+    try folder.write("\(digits)/test/000.raw\n", "list.txt")
+    try folder.run("qquantize", "-i", "d.dlc", "-l", "list.txt", "--save_stats", "s")
+    let run = try folder.run(
+      "qquantize", "-i", "d.dlc", "--load_stats", "s", "-o", "q.dlc", "--backend", "reference")
+    #expect(run.errors.contains("warning: --backend changed nothing"))
+    let plain = try folder.run("qquantize", "-i", "d.dlc", "--load_stats", "s", "-o", "q.dlc")
+    #expect(!plain.errors.contains("changed nothing"))
   }
 
   @Test("quiet says nothing, timing tells the phases")

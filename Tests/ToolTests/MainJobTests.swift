@@ -150,15 +150,15 @@ struct MainJobTests {
   func make() throws {
     let list = try calibrationLines().prefix(3)
     try FileManager.default.copyItem(
-      atPath: list[0], toPath: "\(folder.path)/odd #$ name.raw")
-    try folder.write((list + ["odd\\ #$\\ name.raw"]).joined(separator: "\n"), "list.txt")
+      atPath: list[0], toPath: "\(folder.path)/odd #$% name.raw")
+    try folder.write((list + ["odd\\ #$%\\ name.raw"]).joined(separator: "\n"), "list.txt")
     try folder.run(
-      "qquantize", "-i", "digits.dlc", "-l", "list.txt", "-o", "q.dlc", "--depfile", "q.d")
-    try folder.write("q.dlc:\n\t@echo again\n\t@touch q.dlc\n-include q.d\n", "Makefile")
+      "qquantize", "-i", "digits.dlc", "-l", "list.txt", "-o", "q%.dlc", "--depfile", "q.d")
+    try folder.write("q\\%.dlc:\n\t@echo again\n\t@touch $@\n-include q.d\n", "Makefile")
     func isUpToDate() throws -> Bool {
       let process = Process()
       process.executableURL = URL(filePath: "/usr/bin/make")
-      process.arguments = ["-q", "-C", folder.path]
+      process.arguments = ["-q", "-C", folder.path, "q%.dlc"]
       process.standardOutput = FileHandle.nullDevice
       process.standardError = FileHandle.nullDevice
       try process.run()
@@ -169,7 +169,7 @@ struct MainJobTests {
     #expect(try isUpToDate())
     try FileManager.default.setAttributes(
       [.modificationDate: Date(timeIntervalSinceNow: 60)],
-      ofItemAtPath: "\(folder.path)/odd #$ name.raw")
+      ofItemAtPath: "\(folder.path)/odd #$% name.raw")
     #expect(try !isUpToDate())
   }
 }
