@@ -131,6 +131,27 @@ public enum PowerFunction: BinaryFunction {
     return result
   }
 }
+/// Remainder with the sign of the divisor, as Python has it.
+public enum ModFunction: BinaryFunction {
+  public static let typeName = "ElementWiseMod"
+  public static func apply(_ a: Float, _ b: Float) -> Float {
+    let rest = fmodf(a, b)
+    return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest
+  }
+  public static func apply(integer a: Int, _ b: Int) -> Int? {
+    guard b != 0 else { return nil }
+    let rest = a.remainderReportingOverflow(dividingBy: b).partialValue
+    return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest
+  }
+}
+/// Remainder with the sign of the dividend, as C has it.
+public enum FmodFunction: BinaryFunction {
+  public static let typeName = "ElementWiseFmod"
+  public static func apply(_ a: Float, _ b: Float) -> Float { fmodf(a, b) }
+  public static func apply(integer a: Int, _ b: Int) -> Int? {
+    b == 0 ? nil : a.remainderReportingOverflow(dividingBy: b).partialValue
+  }
+}
 
 public typealias ElementWiseAdd = ElementWiseBinary<AddFunction>
 public typealias ElementWiseSubtract = ElementWiseBinary<SubtractFunction>
@@ -139,3 +160,5 @@ public typealias ElementWiseDivide = ElementWiseBinary<DivideFunction>
 public typealias ElementWiseMaximum = ElementWiseBinary<MaximumFunction>
 public typealias ElementWiseMinimum = ElementWiseBinary<MinimumFunction>
 public typealias ElementWisePower = ElementWiseBinary<PowerFunction>
+public typealias ElementWiseMod = ElementWiseBinary<ModFunction>
+public typealias ElementWiseFmod = ElementWiseBinary<FmodFunction>

@@ -104,6 +104,12 @@ public enum SumReduction: ReductionFunction {
   public static let start = 0.0
   public static func combine(_ sum: Double, _ x: Double) -> Double { sum + x }
 }
+/// Product.
+public enum ProdReduction: ReductionFunction {
+  public static let typeName = "ReduceProd"
+  public static let start = 1.0
+  public static func combine(_ sum: Double, _ x: Double) -> Double { sum * x }
+}
 /// Largest element.
 public enum MaxReduction: ReductionFunction {
   public static let typeName = "ReduceMax"
@@ -121,5 +127,6 @@ public enum MinReduction: ReductionFunction {
 
 public typealias ReduceMean = Reduce<MeanReduction>
 public typealias ReduceSum = Reduce<SumReduction>
+public typealias ReduceProd = Reduce<ProdReduction>
 public typealias ReduceMax = Reduce<MaxReduction>
 public typealias ReduceMin = Reduce<MinReduction>

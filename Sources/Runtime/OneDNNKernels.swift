@@ -40,10 +40,11 @@ extension OneDNN {
   static let kernelMakers = [
     KernelMaker(make: convolution), KernelMaker(make: matrixProduct), KernelMaker(make: pool),
     KernelMaker(make: softmax), KernelMaker(make: elementWise),
+    KernelMaker(make: layerNorm), KernelMaker(make: deconvolution),
   ]
 
   /// An offer of the kernel that `make` gives, or the reason why it failed.
-  private static func offer(
+  static func offer(
     _ make: () throws(Diagnostic) -> OneDNNKernel
   ) -> KernelOffer {
     do throws(Diagnostic) {
@@ -53,7 +54,7 @@ extension OneDNN {
     }
   }
 
-  private static func postOps(_ list: [PostOperation]) -> [qdnn_post_op] {
+  static func postOps(_ list: [PostOperation]) -> [qdnn_post_op] {
     list.map { operation in
       switch operation {
       case .relu(let slope): qdnn_post_op(function: .relu, alpha: slope, beta: 0)
@@ -65,7 +66,7 @@ extension OneDNN {
     }
   }
 
-  private static func axes(
+  static func axes(
     _ geometry: WindowGeometry, input: [Int], output: [Int]
   ) -> [qdnn_axis] {
     geometry.filter.indices.map { axis in
@@ -77,13 +78,13 @@ extension OneDNN {
   }
 
   /// The place of the addend behind a node's own inputs, nil without a fused sum.
-  private static func addendIndex(_ request: KernelRequest) -> Int? {
+  static func addendIndex(_ request: KernelRequest) -> Int? {
     request.postOperations.contains(.sum) ? request.inputs.count : nil
   }
 
   /// Throws where fusing would change bits: only the `brg` kernels add a sum to the finished result,
   /// bias included; the others start the accumulation with it or add the bias after it.
-  private static func requireSameBits(
+  static func requireSameBits(
     _ primitive: OneDNNPrimitive, _ request: KernelRequest
   ) throws(Diagnostic) {
     let implementation = primitive.implementation
@@ -221,6 +222,10 @@ extension OneDNN {
     case is Sigmoid: (function, alpha, beta) = (.sigmoid, 0, 0)
     case is Tanh: (function, alpha, beta) = (.tanh, 0, 0)
     case is ElementWiseExp: (function, alpha, beta) = (.exp, 0, 0)
+    case let op as Gelu:
+      (function, alpha, beta) = (op.approximate == .tanh ? .gelu_tanh : .gelu_erf, 0, 0)
+    case let op as Swish: (function, alpha, beta) = (.swish, op.a, 0)
+    case let op as Elu: (function, alpha, beta) = (.elu, op.alpha, 0)
     default: return .unrelated
     }
     guard request.isFloat, request.postOperations.isEmpty else {
@@ -236,7 +241,7 @@ extension OneDNN {
   }
 
   /// Calls `body` with the floats of two constants, nil where there is none.
-  private static func withFloats<Result>(
+  static func withFloats<Result>(
     _ first: Bytes?, _ second: Bytes?,
     _ body: (UnsafePointer<Float>?, UnsafePointer<Float>?) -> Result
   ) -> Result {

@@ -13,7 +13,10 @@ struct ExecuteCommand: ToolCommand {
 
   static let configuration = CommandConfiguration(
     commandName: "execute", abstract: "Runs samples and writes outputs as Result_K/NAME.raw.",
-    discussion: "Outputs are float32; `:` and `/` in names become `_`.")
+    discussion: """
+      Raw outputs are float32; .npy files hold integers and truth values in their own type. `:` and \
+      `/` in names become `_`.
+      """)
 
   @OptionGroup var container: ContainerArgument
   @Option(
@@ -143,9 +146,11 @@ private struct ResultWriter: Sendable {
 
   func write(_ id: TensorID, _ view: TensorView, sample: Int) throws(Diagnostic) {
     guard let file = files[id] else { return }
-    let type = TensorType(.float32, view.type.shape)
+    let element = view.type.element
+    let keepsType = format == .npy && (element.isInteger && element.bits >= 8 || element == .bool)
+    let type = TensorType(keepsType ? element : .float32, view.type.shape)
     var bytes: Bytes
-    if view.type.element == .float32 {
+    if element == type.element {
       bytes = Bytes(count: view.bytes.count) { $0.copyMemory(from: view.bytes) }
     } else {
       let copy = Bytes(count: view.bytes.count) { $0.copyMemory(from: view.bytes) }

@@ -10,16 +10,23 @@ struct OperatorSample: Sendable, CustomTestStringConvertible {
   var integerLimit = 4
   /// Whether float inputs must be positive (logarithms, roots, divisors).
   var positive = false
+  /// Whether float inputs lie in [-0.5, 0.5].
+  var bounded = false
+  /// Added to float inputs.
+  var offset: Float = 0
 
   var testDescription: String { "\(op.typeName)(\(inputs.map(\.description).joined(separator: ", ")))" }
 
   init(
-    _ op: any Operator, _ inputs: [TensorType], integerLimit: Int = 4, positive: Bool = false
+    _ op: any Operator, _ inputs: [TensorType], integerLimit: Int = 4, positive: Bool = false,
+    bounded: Bool = false, offset: Float = 0
   ) {
     self.op = op
     self.inputs = inputs
     self.integerLimit = integerLimit
     self.positive = positive
+    self.bounded = bounded
+    self.offset = offset
   }
 
   /// A graph of this operator alone; inputs named x0, x1, ...; weights and biases (inputs that the
@@ -51,8 +58,9 @@ struct OperatorSample: Sendable, CustomTestStringConvertible {
 
   /// Seeded values of a type.
   func value(_ type: TensorType, _ random: inout SplitMix) -> Bytes {
+    if type.element == .bool { return Bytes((0..<type.count).map { _ in UInt8(random.next() & 1) }) }
     if type.element == .float32 {
-      let floats = (0..<type.count).map { _ in random.float() * 4 - 2 }
+      let floats = (0..<type.count).map { _ in (random.float() * 4 - 2) * (bounded ? 0.25 : 1) + offset }
       return Bytes(positive ? floats.map { abs($0) + 0.25 } : floats)
     }
     let limit = integerLimit
@@ -88,9 +96,77 @@ struct SplitMix {
 
 private func f(_ shape: Int...) -> TensorType { TensorType(.float32, shape) }
 private func i(_ shape: Int...) -> TensorType { TensorType(.int64, shape) }
+private func b(_ shape: Int...) -> TensorType { TensorType(.bool, shape) }
 
 /// At least one use of every operator of the registry.
-let operatorSamples: [OperatorSample] = [
+let operatorSamples = firstSamples + transformerSamples
+
+private let transformerSamples: [OperatorSample] = [
+  OperatorSample(LayerNorm(axes: [2], epsilon: 1e-5), [f(2, 3, 32), f(32), f(32)]),
+  OperatorSample(LayerNorm(axes: [1, 2], epsilon: 1e-3), [f(2, 3, 5), f(3, 5)]),
+  OperatorSample(RmsNorm(axes: [1], epsilon: 1e-5), [f(3, 16), f(16)]),
+  OperatorSample(InstanceNorm(epsilon: 1e-5), [f(2, 4, 5, 3), f(3), f(3)]),
+  OperatorSample(GroupNorm(epsilon: 1e-5, group: 2), [f(2, 4, 3, 6), f(6), f(6)]),
+  OperatorSample(Lrn(alpha: 0.01, beta: 0.75, bias: 1, radius: 2), [f(1, 3, 3, 7)]),
+  OperatorSample(Gelu(), [f(3, 20)]),
+  OperatorSample(Gelu(.tanh), [f(3, 20)]),
+  OperatorSample(Selu(1.67, 1.05), [f(3, 7)]),
+  OperatorSample(Celu(2), [f(3, 7)]),
+  OperatorSample(ThresholdedRelu(0.5), [f(3, 7)]),
+  OperatorSample(Swish(1.5), [f(3, 7)]),
+  OperatorSample(Shrink(0.5, 0.25), [f(3, 7)]),
+  OperatorSample(Mish(), [f(3, 7)]),
+  OperatorSample(ElementWiseErf(), [f(3, 7)]),
+  OperatorSample(ElementWiseSign(), [f(3, 7)]),
+  OperatorSample(ElementWiseSign(), [i(3, 7)]),
+  OperatorSample(ElementWiseTan(), [f(3, 7)]),
+  OperatorSample(ElementWiseAsin(), [f(3, 7)], bounded: true),
+  OperatorSample(ElementWiseAcos(), [f(3, 7)], bounded: true),
+  OperatorSample(ElementWiseAtan(), [f(3, 7)]),
+  OperatorSample(ElementWiseSinh(), [f(3, 7)]),
+  OperatorSample(ElementWiseCosh(), [f(3, 7)]),
+  OperatorSample(ElementWiseAsinh(), [f(3, 7)]),
+  OperatorSample(ElementWiseAcosh(), [f(3, 7)], bounded: true, offset: 2),
+  OperatorSample(ElementWiseAtanh(), [f(3, 7)], bounded: true),
+  OperatorSample(ElementWiseSoftplus(), [f(3, 7)]),
+  OperatorSample(ElementWiseSoftsign(), [f(3, 7)]),
+  OperatorSample(ElementWiseEqual(), [i(3, 4), i(4)]),
+  OperatorSample(ElementWiseEqual(), [b(3, 4), b(3, 1)]),
+  OperatorSample(ElementWiseLess(), [f(3, 4), f(4)]),
+  OperatorSample(ElementWiseLessEqual(), [i(3, 4), i(4)]),
+  OperatorSample(ElementWiseGreater(), [f(3, 4), f(3, 1)]),
+  OperatorSample(ElementWiseGreaterEqual(), [i(3, 4), i()]),
+  OperatorSample(ElementWiseAnd(), [b(3, 4), b(4)]),
+  OperatorSample(ElementWiseOr(), [b(3, 4), b(3, 1)]),
+  OperatorSample(ElementWiseXor(), [b(3, 4), b(3, 4)]),
+  OperatorSample(ElementWiseNot(), [b(3, 4)]),
+  OperatorSample(ElementWiseSelect(), [b(1, 4), f(3, 4), f()]),
+  OperatorSample(ElementWiseSelect(), [b(2, 3, 1), i(4), i(2, 1, 4)]),
+  OperatorSample(ElementWiseMod(), [f(3, 4), f(4)], positive: true),
+  OperatorSample(ElementWiseFmod(), [f(3, 4), f(4)], positive: true),
+  OperatorSample(ReduceProd(axes: [1], keepDims: true), [f(2, 3, 4)]),
+  OperatorSample(Argmax(axis: 1, keepDims: true), [f(2, 5, 3)]),
+  OperatorSample(Argmin(axis: 0, keepDims: false, selectLastIndex: true), [i(5, 3)]),
+  OperatorSample(TopK(k: 2, axis: 1), [f(2, 5, 3)]),
+  OperatorSample(TopK(k: 3, axis: 1, largest: false), [i(2, 5)]),
+  OperatorSample(OneHot(depth: 4, axis: 1, onValue: 2, offValue: -1, to: .float32), [i(2, 3)]),
+  OperatorSample(OneHot(depth: 3, axis: 2, onValue: 1, offValue: 0, to: .bool), [i(2, 3)]),
+  OperatorSample(TransposeConv2d(stride: [2, 2]), [f(1, 4, 3, 5), f(3, 2, 5, 6), f(6)]),
+  OperatorSample(
+    TransposeConv2d(
+      stride: [2, 1], padAmount: [1, 0, 0, 1], dilation: [1, 2], outputPadding: [1, 0], group: 2),
+    [f(2, 4, 3, 4), f(3, 2, 2, 6)]),
+  OperatorSample(GatherElements(axis: 1), [f(3, 4), i(2, 5)]),
+  OperatorSample(GatherNd(), [f(4, 4, 3), i(2, 2)]),
+  OperatorSample(GatherNd(batchDims: 1), [f(2, 4, 3), i(2, 5, 1)]),
+  OperatorSample(ScatterElements(axis: 0), [f(4, 3), i(2, 3), f(2, 3)]),
+  OperatorSample(ScatterElements(axis: 1, reduction: .add), [i(2, 4), i(2, 6), i(2, 6)]),
+  OperatorSample(ScatterNd(), [f(4, 3), i(2, 1), f(2, 3)]),
+  OperatorSample(ScatterNd(reduction: .max), [f(4, 4, 2), i(3, 2), f(3, 2)]),
+  OperatorSample(ElementWiseIsNaN(), [f(3, 4)]),
+]
+
+private let firstSamples: [OperatorSample] = [
   OperatorSample(Conv2d(padAmount: [1, 1, 1, 1]), [f(1, 7, 6, 3), f(3, 3, 3, 8), f(8)]),
   OperatorSample(
     Conv2d(stride: [2, 1], padAmount: [0, 1, 2, 0], dilation: [1, 2]),

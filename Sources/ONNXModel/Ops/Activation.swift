@@ -32,6 +32,28 @@ extension ONNXTranslation {
     ONNXTranslation("HardSwish") { (context) throws(Diagnostic) in
       [try context.emit(HardSwish(), [try context.input(0)])]
     },
+    ONNXTranslation("Gelu") { (context) throws(Diagnostic) in
+      let name = try context.string("approximate") ?? "none"
+      guard let approximation = Gelu.Approximation(rawValue: name) else {
+        throw context.invalid("approximate is \(name)")
+      }
+      return [try context.emit(Gelu(approximation), [try context.input(0)])]
+    },
+    ONNXTranslation("Selu") { (context) throws(Diagnostic) in
+      context.ignore("consumed_inputs")
+      // Opset 1 rounded the constants to four digits.
+      let isOld = context.opset < 6
+      let alpha = try context.float("alpha") ?? (isOld ? 1.6732 : 1.673_263_2)
+      let gamma = try context.float("gamma") ?? (isOld ? 1.0507 : 1.050_701)
+      return [try context.emit(Selu(alpha, gamma), [try context.input(0)])]
+    },
+    parametric("Celu", ("alpha", 1)) { Celu($0) },
+    parametric("ThresholdedRelu", ("alpha", 1)) { ThresholdedRelu($0) },
+    parametric("Swish", ("alpha", 1)) { Swish($0) },
+    ONNXTranslation("Shrink") { (context) throws(Diagnostic) in
+      let (bias, limit) = (try context.float("bias") ?? 0, try context.float("lambd") ?? 0.5)
+      return [try context.emit(Shrink(limit, bias), [try context.input(0)])]
+    },
     ONNXTranslation("Softmax") { (context) throws(Diagnostic) in
       try softmax(context) { Softmax(axis: $0) }
     },
@@ -39,6 +61,16 @@ extension ONNXTranslation {
       try softmax(context) { LogSoftmax(axis: $0) }
     },
   ]
+
+  private static func parametric(
+    _ name: String, _ parameter: (name: String, fallback: Float),
+    _ make: @escaping @Sendable (Float) -> any Operator
+  ) -> ONNXTranslation {
+    ONNXTranslation(name) { (context) throws(Diagnostic) in
+      let value = try context.float(parameter.name) ?? parameter.fallback
+      return [try context.emit(make(value), [try context.input(0)])]
+    }
+  }
 
   /// Attributes up to opset 6, operands from 11 on; either bound may be missing.
   @Sendable private static func clip(_ context: NodeContext) throws(Diagnostic) -> [Value?] {

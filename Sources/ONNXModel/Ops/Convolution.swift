@@ -2,8 +2,77 @@ import IR
 import Operators
 
 extension ONNXTranslation {
-  /// Conv.
-  static let convolutions = [ONNXTranslation("Conv", convolution)]
+  /// Conv and ConvTranspose.
+  static let convolutions = [
+    ONNXTranslation("Conv", convolution), ONNXTranslation("ConvTranspose", transposedConvolution),
+  ]
+
+  /// Weights come as [inputs, outputs / group, height, width].
+  @Sendable private static func transposedConvolution(
+    _ context: NodeContext
+  ) throws(Diagnostic) -> [Value?] {
+    try context.requireOneElementType()
+    let x = try context.input(0)
+    let images = try context.images(x)
+    let filters = try context.input(1, ranks: x.rank...x.rank)
+    let rank = x.rank - 2
+    let kernel = Array(filters.shape[2...])
+    if let given = try context.ints("kernel_shape"), given != kernel {
+      throw context.invalid("kernel_shape \(given) differs from the weights' \(filters.type)")
+    }
+    let group = try context.int("group") ?? 1
+    let channels = x.shape[1]
+    guard group > 0, channels > 0, channels % group == 0, filters.shape[0] == channels else {
+      throw context.invalid("weights \(filters.type) do not fit \(x.type) in \(group) groups")
+    }
+    let outputs = filters.shape[1] * group
+    if let bias = context.optional(2), bias.shape != [outputs] {
+      throw context.invalid("bias \(bias.type) does not fit \(outputs) filters")
+    }
+    let zeros = [Int](repeating: 0, count: rank)
+    let ones = [Int](repeating: 1, count: rank)
+    var extra = try context.sizes("output_padding", count: rank, from: 0) ?? zeros
+    let wanted = try context.sizes("output_shape", count: rank, from: 1)
+    let mode = try context.string("auto_pad") ?? "NOTSET"
+    let strides = try context.sizes("strides", count: rank, from: 1) ?? ones
+    let dilations = try context.sizes("dilations", count: rank, from: 1) ?? ones
+    let pads = try context.sizes("pads", count: 2 * rank, from: 0) ?? zeros + zeros
+    guard kernel.allSatisfy({ $0 > 0 }) else { throw context.invalid("the kernel is empty") }
+    var (before, after) = (Array(pads[..<rank]), Array(pads[rank...]))
+    if mode == "VALID" { (before, after) = (zeros, zeros) }
+    if wanted != nil || mode.hasPrefix("SAME") {
+      for axis in 0..<rank {
+        let size = x.shape[axis + 2]
+        let full = strides[axis] * (size - 1) + extra[axis] + (kernel[axis] - 1) * dilations[axis] + 1
+        let total = full - (wanted?[axis] ?? size * strides[axis])
+        extra[axis] += max(0, -total)
+        let cut = max(0, total)
+        before[axis] = mode == "SAME_UPPER" ? cut / 2 : cut - cut / 2
+        after[axis] = cut - before[axis]
+      }
+    }
+    let isLine = rank == 1
+    let op = TransposeConv2d(
+      stride: isLine ? [1] + strides : strides,
+      padAmount: (isLine ? [0, 0] : []) + zip(before, after).flatMap { [$0, $1] },
+      dilation: isLine ? [1] + dilations : dilations,
+      outputPadding: isLine ? [0] + extra : extra, group: group)
+    var weight = try context.images(filters)
+    let (height, width) = (weight.shape[2], weight.shape[3])
+    if group == 1 {
+      weight = try context.transpose(weight, [2, 3, 0, 1], suffix: "weight")
+    } else {
+      weight = try context.reshape(
+        weight, [group, channels / group, outputs / group, height * width], suffix: "groups")
+      weight = try context.transpose(weight, [3, 1, 0, 2], suffix: "weight")
+      weight = try context.reshape(
+        weight, [height, width, channels / group, outputs], suffix: "weight")
+    }
+    var operands: [Value?] = [try context.channelLast(images), weight]
+    if let bias = context.optional(2) { operands.append(bias) }
+    let result = try context.emit(op, operands, tensor: context.channelLastName)
+    return [try context.fromImages(try context.channelFirst(result), rank: x.rank)]
+  }
 
   @Sendable private static func convolution(_ context: NodeContext) throws(Diagnostic) -> [Value?] {
     try context.requireOneElementType()

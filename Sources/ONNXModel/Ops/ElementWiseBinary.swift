@@ -8,7 +8,7 @@ extension ONNXTranslation {
     binary("Mul", ElementWiseMultiply()), binary("Div", ElementWiseDivide()),
     ONNXTranslation("Pow") { (context) throws(Diagnostic) in
       let base = try context.input(0)
-      var exponent = try aligned(context)
+      var exponent = try alignedOperand(context)
       if exponent.type.element != base.type.element {
         exponent = try castExponent(context, exponent, to: base.type.element)
       }
@@ -16,18 +16,34 @@ extension ONNXTranslation {
     },
     variadic("Min", ElementWiseMinimum()), variadic("Max", ElementWiseMaximum()),
     variadic("Sum", ElementWiseAdd()),
+    ONNXTranslation("Mean") { (context) throws(Diagnostic) in
+      context.ignore("consumed_inputs")
+      var sum = try context.input(0)
+      for index in context.inputs.indices.dropFirst() {
+        sum = try context.emit(
+          ElementWiseAdd(), [sum, try context.input(index)], suffix: "part\(index)")
+      }
+      let count = try context.scalar(Float(context.inputs.count), like: sum.type, suffix: "count")
+      return [try context.emit(ElementWiseDivide(), [sum, count])]
+    },
+    ONNXTranslation("Mod") { (context) throws(Diagnostic) in
+      let isRemainder = try context.flag("fmod")
+      let operands = [try context.input(0), try context.input(1)]
+      let op: any Operator = isRemainder ? ElementWiseFmod() : ElementWiseMod()
+      return [try context.emit(op, operands)]
+    },
   ]
 
   private static func binary(_ name: String, _ op: any Operator) -> ONNXTranslation {
     ONNXTranslation(name) { (context) throws(Diagnostic) in
-      let right = try aligned(context)
+      let right = try alignedOperand(context)
       return [try context.emit(op, [try context.input(0), right])]
     }
   }
 
   /// The second operand; up to opset 6 its axes are those of the first from `axis` on, and only
   /// `broadcast` lets the shapes differ.
-  private static func aligned(_ context: NodeContext) throws(Diagnostic) -> Value {
+  static func alignedOperand(_ context: NodeContext) throws(Diagnostic) -> Value {
     let (left, right) = (try context.input(0), try context.input(1))
     guard context.opset < 7 else { return right }
     context.ignore("consumed_inputs")

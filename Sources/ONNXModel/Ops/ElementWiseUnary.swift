@@ -10,6 +10,13 @@ extension ONNXTranslation {
     unary("Floor", ElementWiseFloor()), unary("Ceil", ElementWiseCeil()),
     unary("Round", ElementWiseRound()), unary("Sin", ElementWiseSin()),
     unary("Cos", ElementWiseCos()), unary("Sigmoid", Sigmoid()), unary("Tanh", Tanh()),
+    unary("Erf", ElementWiseErf()), unary("Sign", ElementWiseSign()),
+    unary("Tan", ElementWiseTan()), unary("Asin", ElementWiseAsin()),
+    unary("Acos", ElementWiseAcos()), unary("Atan", ElementWiseAtan()),
+    unary("Sinh", ElementWiseSinh()), unary("Cosh", ElementWiseCosh()),
+    unary("Asinh", ElementWiseAsinh()), unary("Acosh", ElementWiseAcosh()),
+    unary("Atanh", ElementWiseAtanh()), unary("Softplus", ElementWiseSoftplus()),
+    unary("Softsign", ElementWiseSoftsign()), unary("Mish", Mish()),
     ONNXTranslation("Identity") { (context) throws(Diagnostic) in [try context.input(0)] },
     ONNXTranslation("Dropout", dropout),
     ONNXTranslation("Cast") { (context) throws(Diagnostic) in
