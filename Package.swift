@@ -37,7 +37,8 @@ let package = Package(
     .target(name: "ONNXModel", dependencies: ["IR", "Operators", "COnnxProto"]),
     .target(name: "Container", dependencies: ["IR", "CDLCSchema", "CZlib"]),
     .target(name: "Runtime", dependencies: ["IR", "Operators", "COneDNN"]),
-    .target(name: "Quantizer", dependencies: ["IR", "Operators", "Runtime"]),
+    .target(name: "EncodingFiles", dependencies: ["IR"]),
+    .target(name: "Quantizer", dependencies: ["IR", "Operators", "Runtime", "EncodingFiles"]),
     .target(name: "ToolKit", dependencies: ["IR", arguments]),
 
     // Programs.

@@ -1,0 +1,67 @@
+import IR
+
+extension EncodingFile {
+  /// The encodings that the tensors of a graph carry, to be written by ``encoded()``.
+  ///
+  /// Left out are tensors inside fused pairs and those that border operators make: a float graph has
+  /// no place for them. Biases of 32 bits are left out before 2.0.0, as AIMET does, unless
+  /// `int32Biases` says otherwise. `floatBitwidth` is that of tensors that stay float by choice.
+  /// Channel axes are those of the ONNX operators, not those of our channel-last weights.
+  public init(
+    of graph: Graph, generation: EncodingGeneration, int32Biases: Bool? = nil, floatBitwidth: Int = 32
+  ) {
+    let writesBiases = int32Biases ?? (generation == .onnx)
+    var hidden = Set(graph.fusedIntermediates().keys)
+    var roles: [TensorID: (rule: QuantizationRule.Input, type: String)] = [:]
+    for node in graph.nodes {
+      if ["Convert", "Quantize", "Dequantize"].contains(node.op.typeName) {
+        hidden.formUnion(node.outputs)
+      }
+      for (slot, id) in node.inputs.enumerated() {
+        guard let id, graph[id].constant != nil, roles[id] == nil else { continue }
+        switch node.op.quantization.input(slot) {
+        case .weight, .bias: roles[id] = (node.op.quantization.input(slot), node.op.typeName)
+        case .activation, .unquantized: break
+        }
+      }
+    }
+    var entries: [EncodingEntry] = []
+    for (index, tensor) in graph.tensors.enumerated() where !hidden.contains(TensorID(index)) {
+      let role = roles[TensorID(index)]
+      let section: EncodingEntry.Section =
+        generation == .onnx ? .any : role == nil ? .activation : .param
+      if let encoding = tensor.encoding {
+        guard encoding.bitwidth != 32 || writesBiases else { continue }
+        entries.append(
+          EncodingEntry(
+            tensor.name, encoding, section, axis: encoding.axis.map { Self.sourceAxis(role, $0) }))
+      } else if tensor.state == .float, tensor.type.element.isFloat, generation != .onnx {
+        entries.append(
+          EncodingEntry(name: tensor.name, section: section, kind: .float, bitwidth: floatBitwidth))
+      }
+    }
+    if generation == .keyed { entries.sort { $0.name < $1.name } }
+    self.init(generation: generation, entries: entries)
+  }
+
+  /// The channel axis of an operand in ONNX's layout.
+  private static func sourceAxis(
+    _ role: (rule: QuantizationRule.Input, type: String)?, _ axis: Int
+  ) -> Int {
+    guard let role, case .weight = role.rule else { return axis }
+    if role.type.hasPrefix("TransposeConv") { return 1 }
+    return role.type.contains("Conv") ? 0 : axis
+  }
+}
+
+extension EncodingEntry {
+  /// The entry of a graph's encoding.
+  fileprivate init(_ name: String, _ encoding: Encoding, _ section: Section, axis: Int?) {
+    let half = Int32(truncatingIfNeeded: -(1 << (encoding.bitwidth - 1)))
+    let symmetric = encoding.symmetric && encoding.channels.allSatisfy { $0.offset == half }
+    self.init(
+      name: name, section: section, bitwidth: encoding.bitwidth,
+      granularity: axis == nil ? .perTensor : .perChannel, grids: encoding.channels,
+      symmetric: symmetric, strict: symmetric && encoding.codeMin == 1, axis: axis)
+  }
+}
