@@ -1,0 +1,187 @@
+import IR
+
+/// A grid and the codes that may be used of it, on the unsigned grid.
+struct CandidateGrid: Sendable, Hashable {
+  var grid: ScaleOffset
+  var codeMin: Int
+  var codeMax: Int
+
+  /// Codes as multiples of the scale.
+  var lowest: Double { Double(codeMin + Int(grid.offset)) }
+  var highest: Double { Double(codeMax + Int(grid.offset)) }
+}
+
+/// What a grid costs on some data: the sum of squared errors, those of clipped values times gamma.
+protocol CostModel: Sendable {
+  /// Extrema of the data.
+  var minimum: Double { get }
+  var maximum: Double { get }
+  /// Whether so few values are behind it that the cost has many local minima and is cheap.
+  var isSmall: Bool { get }
+  /// Distances below this are not seen.
+  var resolution: Double { get }
+
+  /// The cost of a grid.
+  func cost(_ candidate: CandidateGrid, gamma: Double) -> Double
+}
+
+/// Adding and subtracting it rounds Doubles of magnitude below 2^51 to whole numbers, half to even.
+private let magic = SIMD8<Double>(repeating: 0x1.8p52)
+
+/// The cost on the values themselves.
+struct RawCostModel: CostModel {
+  let minimum: Double
+  let maximum: Double
+  private let values: [Float]
+  var isSmall: Bool { values.count <= 0x4000 }
+  var resolution: Double { 0 }
+
+  /// `values` are finite and not empty.
+  init(_ values: [Float]) {
+    var seen = MinMaxObserver()
+    values.withUnsafeBufferPointer { seen.observe($0) }
+    minimum = Double(seen.minimum)
+    maximum = Double(seen.maximum)
+    self.values = values
+  }
+
+  func cost(_ candidate: CandidateGrid, gamma: Double) -> Double {
+    typealias Lanes = SIMD8<Double>
+    let scale = Double(candidate.grid.scale)
+    let reciprocal = Lanes(repeating: 1 / scale)
+    let (lowest, highest) = (candidate.lowest, candidate.highest)
+    let (low, high) = (Lanes(repeating: lowest), Lanes(repeating: highest))
+    let (below, above) = (low - 0.5, high + 0.5)
+    var inside = Lanes(repeating: 0)
+    var clipped = Lanes(repeating: 0)
+    let none = Lanes(repeating: 0)
+    func add(_ ratio: Lanes) {
+      var code = ratio
+      code.replace(with: low, where: ratio .< low)
+      code.replace(with: high, where: ratio .> high)
+      code = (code + magic) - magic
+      let error = ratio - code
+      let square = error * error
+      inside += square
+      clipped += none.replacing(with: square, where: (ratio .< below) .| (ratio .> above))
+    }
+    values.withUnsafeBytes { bytes in
+      var index = 0
+      while index &+ 8 <= values.count {
+        let lanes = bytes.loadUnaligned(fromByteOffset: index &* 4, as: SIMD8<Float>.self)
+        add(Lanes(lanes) * reciprocal)
+        index &+= 8
+      }
+      if index < values.count {
+        var rest = none
+        for lane in 0..<(values.count - index) { rest[lane] = Double(values[index + lane]) }
+        // A lane that is left over must be a code, or it would count as an error.
+        let fill = min(max(0, lowest), highest)
+        rest *= reciprocal
+        for lane in (values.count - index)..<8 { rest[lane] = fill }
+        add(rest)
+      }
+    }
+    return (inside.sum() + (gamma - 1) * clipped.sum()) * scale * scale
+  }
+}
+
+/// The expected cost of a histogram: values are spread evenly inside their bin, but for zeros and the
+/// extrema, whose places are known. Where bins are wider than a step the noise is that of even
+/// rounding, so only clipping tells grids apart.
+struct HistogramCostModel: CostModel {
+  let minimum: Double
+  let maximum: Double
+  /// Ends of the bins, and the weight of each bin divided by its width (a last entry of zero).
+  private let edges: [Double]
+  private let density: [Double]
+  private let points: RawCostModel
+  var isSmall: Bool { false }
+  let resolution: Double
+
+  /// The histogram is not empty.
+  init(_ histogram: HistogramObserver) {
+    let extrema = histogram.extrema
+    minimum = Double(extrema.minimum)
+    maximum = Double(extrema.maximum)
+    resolution = histogram.binWidth
+    var weights = histogram.counts.map { Double($0) }
+    var edges = (0...weights.count).map(histogram.edge)
+    edges[0] = minimum
+    edges[weights.count] = maximum
+    // One value lies at each end; zeros are exact on every grid with zero inside.
+    let ends: [Float] = minimum < maximum ? [extrema.minimum, extrema.maximum] : []
+    points = RawCostModel(ends.isEmpty ? [0] : ends)
+    if minimum < maximum {
+      if minimum != 0 { weights[0] -= 1 }
+      if maximum != 0 { weights[weights.count - 1] -= 1 }
+    }
+    if -histogram.firstBin >= 0, -histogram.firstBin < weights.count {
+      weights[-histogram.firstBin] -= Double(extrema.zeros)
+    }
+    density = zip(weights, zip(edges, edges.dropFirst())).map { weight, ends in
+      ends.1 > ends.0 ? max(weight, 0) / (ends.1 - ends.0) : 0
+    }
+    self.edges = edges
+  }
+
+  func cost(_ candidate: CandidateGrid, gamma: Double) -> Double {
+    // The integral of the squared error from the grid's zero to each edge, in steps of the grid; a
+    // bin costs its density times the difference at its ends.
+    typealias Lanes = SIMD8<Double>
+    let scale = Double(candidate.grid.scale)
+    let (low, high) = (candidate.lowest, candidate.highest)
+    let (below, above) = (Lanes(repeating: low - 0.5), Lanes(repeating: high + 0.5))
+    let (lowCode, highCode) = (Lanes(repeating: low), Lanes(repeating: high))
+    let reciprocal = Lanes(repeating: 1 / scale)
+    let third = gamma / 3
+    let none = Lanes(repeating: 0)
+    func integral(_ edges: Lanes) -> Lanes {
+      let ratio = edges * reciprocal
+      var inside = ratio
+      inside.replace(with: below, where: ratio .< below)
+      inside.replace(with: above, where: ratio .> above)
+      var code = (inside + magic) - magic
+      code.replace(with: lowCode, where: code .< lowCode)
+      code.replace(with: highCode, where: code .> highCode)
+      let rest = inside - code
+      let under = none.replacing(with: ratio - lowCode, where: ratio .< below)
+      let over = none.replacing(with: ratio - highCode, where: ratio .> above)
+      var result = code * (1.0 / 12) + rest * rest * rest * (1.0 / 3)
+      let eighth = none.replacing(with: Lanes(repeating: 0.125), where: ratio .< below)
+      let eighthOver = none.replacing(with: Lanes(repeating: 0.125), where: ratio .> above)
+      result += (under * under * under + eighth + over * over * over - eighthOver) * third
+      return result
+    }
+    var total = 0.0
+    edges.withUnsafeBytes { edges in
+      var last = integral(Lanes(repeating: edges.load(as: Double.self)))[0]
+      let bins = density.count
+      var index = 0
+      var sum = none
+      while index &+ 8 <= bins {
+        let right = edges.loadUnaligned(fromByteOffset: (index &+ 1) &* 8, as: Lanes.self)
+        let ends = integral(right)
+        var starts = Lanes(lowHalf: .init(repeating: 0), highHalf: .init(repeating: 0))
+        starts[0] = last
+        for lane in 1..<8 { starts[lane] = ends[lane &- 1] }
+        let weight = density.withUnsafeBytes {
+          $0.loadUnaligned(fromByteOffset: index &* 8, as: Lanes.self)
+        }
+        sum += (ends - starts) * weight
+        last = ends[7]
+        index &+= 8
+      }
+      total = sum.sum()
+      while index < bins {
+        let right = edges.load(fromByteOffset: (index &+ 1) &* 8, as: Double.self)
+        let end = integral(Lanes(repeating: right))[0]
+        total += (end - last) * density[index]
+        last = end
+        index &+= 1
+      }
+    }
+    // The integral has the cube of the scale, a density the reciprocal of a width.
+    return total * scale * scale * scale + points.cost(candidate, gamma: gamma)
+  }
+}
