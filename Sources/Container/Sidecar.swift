@@ -38,6 +38,10 @@ struct Sidecar: Codable {
   var outputs: [String] = []
   /// Tensors by state, where it is not `given` with and `open` without an encoding.
   var states: [String: [String]] = [:]
+  /// Bits decided for tensors without an encoding.
+  var bitwidths: [String: Int] = [:]
+  /// Nodes that compute in 32-bit integers, sorted.
+  var integerNodes: [String] = []
   /// Tensors by source of their encoding.
   var sources: [String: [String]] = [:]
   /// Lowest and highest code in use, where the grid is not used whole.
@@ -58,7 +62,9 @@ struct Sidecar: Codable {
     }
     inputs = graph.inputs.map { graph[$0].name }
     outputs = graph.outputs.map { graph[$0].name }
+    integerNodes = graph.integerNodes.sorted()
     for tensor in graph.tensors {
+      if let bitwidth = tensor.bitwidth { bitwidths[tensor.name] = bitwidth }
       let usual: QuantizationState = tensor.encoding == nil ? .open : .given
       if tensor.state != usual { states[tensor.state.rawValue, default: []].append(tensor.name) }
       if let source = tensor.encodingSource {

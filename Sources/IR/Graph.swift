@@ -25,6 +25,9 @@ public struct Tensor: Sendable {
   public var encodingSource: EncodingSource?
   /// What is decided about it before the materialising pass.
   public var state: QuantizationState
+  /// Bits that are decided though no encoding is: of the grid that calibration will give an open
+  /// tensor, of the float type of one that stays float (16 or 32). nil: as the options say.
+  public var bitwidth: Int?
 
   /// Makes a tensor without encoding.
   public init(name: String, type: TensorType, constant: Constant? = nil) {
@@ -78,6 +81,8 @@ public struct Graph: Sendable {
   public var folded: [String: String] = [:]
   /// Statistics of folded BatchNorms by the name of the convolution's output tensor.
   public var batchNorms: [String: BatchNormStatistics] = [:]
+  /// Names of the nodes that compute in 32-bit integers by override.
+  public var integerNodes: Set<String> = []
   /// Whether encodings have been turned into fixed-point types (the last pass ran).
   public var isMaterialized = false
 

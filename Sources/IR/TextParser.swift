@@ -61,6 +61,14 @@ private struct TextParser {
     return String(result)
   }
 
+  /// A whole number, where one comes next.
+  private mutating func number() -> Int? {
+    let (start, startLine) = (position, line)
+    if let found = try? word(), let value = Int(found) { return value }
+    (position, line) = (start, startLine)
+    return nil
+  }
+
   private mutating func keyword(_ expected: String) -> Bool {
     let (start, startLine) = (position, line)
     if let found = try? word(), found == expected { return true }
@@ -161,6 +169,10 @@ private struct TextParser {
       let text = try word()
       guard let state = QuantizationState(rawValue: text) else { throw fail("no state '\(text)'") }
       tensor.state = state
+      if let bitwidth = number() {
+        guard (2...32).contains(bitwidth) else { throw fail("bitwidth out of range") }
+        tensor.bitwidth = bitwidth
+      }
     }
     return tensor
   }
@@ -263,6 +275,10 @@ private struct TextParser {
       try expect("}")
     }
     let nodeName = try string()
+    if accept("!") {
+      guard keyword("int32") else { throw fail("only !int32 may follow a node") }
+      graph.integerNodes.insert(nodeName)
+    }
     var made: [TensorID] = []
     for tensor in outputs {
       let id = graph.add(tensor)

@@ -23,8 +23,10 @@ extension Graph {
       let ins = node.inputs.map { $0.map { reference(self[$0].name) } ?? "_" }
       let parameters = node.op.attributes.map { "\($0.name): \(attributeText($0.value))" }
       let braces = parameters.isEmpty ? "" : " {\(parameters.joined(separator: ", "))}"
+      let integers = integerNodes.contains(node.name) ? " !int32" : ""
       lines.append(
-        "  \(outs) = \(node.op.typeName)(\(ins.joined(separator: ", ")))\(braces) \(quoted(node.name))")
+        "  \(outs) = \(node.op.typeName)(\(ins.joined(separator: ", ")))\(braces) "
+          + quoted(node.name) + integers)
     }
     for id in outputs { lines.append("  output \(reference(self[id].name))") }
     lines.append("}")
@@ -34,7 +36,8 @@ extension Graph {
   private func declaration(_ tensor: Tensor) -> String {
     var result = "\(reference(tensor.name)): \(tensor.type)"
     if let encoding = tensor.encoding { result += " \(encodingText(encoding, tensor.encodingSource))" }
-    if tensor.state != .open { result += " !\(tensor.state.rawValue)" }
+    if tensor.state != .open || tensor.bitwidth != nil { result += " !\(tensor.state.rawValue)" }
+    if let bitwidth = tensor.bitwidth { result += " \(bitwidth)" }
     return result
   }
 

@@ -49,6 +49,7 @@ func richGraph() -> Graph {
       name: name, type: type, constant: Constant(type: type, bytes: Bytes(bytes)))
     tensor.encoding = encoding
     tensor.state = encoding == nil ? .float : .given
+    tensor.bitwidth = encoding == nil ? 16 : nil
     tensor.encodingSource = encoding == nil ? nil : .calibrated
     let id = graph.add(tensor)
     let out = graph.add(Tensor(name: name + ".out", type: type.logical))
@@ -89,19 +90,24 @@ func richGraph() -> Graph {
   graph.aliases = ["old": "last"]
   graph.folded = ["bn.mean": "folded into \"c\""]
   graph.batchNorms = ["last": BatchNormStatistics(beta: [0.1, -.infinity], gamma: [1, .nan])]
+  graph.integerNodes = ["n.none"]
   graph.isMaterialized = true
   return graph
 }
 
 /// Everything a reader gives of a graph, as text to compare; floats by their bits.
 func fingerprint(_ graph: Graph) -> [String] {
-  var lines = ["\(graph.name) \(graph.inputs) \(graph.outputs) \(graph.isMaterialized)"]
+  var lines = [
+    "\(graph.name) \(graph.inputs) \(graph.outputs) \(graph.isMaterialized) "
+      + "\(graph.integerNodes.sorted())"
+  ]
   for tensor in graph.tensors {
     let value = tensor.constant.map {
       Array($0.materialized().array(of: UInt8.self).prefix($0.type.byteCount))
     }
     lines.append(
-      "\(tensor.name) \(tensor.type) \(tensor.state) \(String(describing: tensor.encodingSource)) "
+      "\(tensor.name) \(tensor.type) \(tensor.state) \(String(describing: tensor.bitwidth)) "
+        + "\(String(describing: tensor.encodingSource)) "
         + "\(String(describing: tensor.encoding)) \(String(describing: value))")
   }
   for node in graph.nodes {
