@@ -7,8 +7,11 @@ A case passes when both backends give what it expects, compared as the official 
 (../shared/onnx-suite/README.md). Networks are static here: where an operand that decides a shape
 is an input of the model, the case is tried again with that operand as a constant, and counts as
 `bound`. A model without inputs gets one that nothing reads. Prints a table of tiers and one of
-operators; --failures FILE writes the failed cases with their reasons. Exit status 0 when all
-chosen cases pass, 1 otherwise.
+operators, then how many were refused, gave other values (wrong) or ended a program abnormally
+(crash); --failures FILE writes the cases that do not pass with their reasons. Exit status 0 when all
+chosen cases pass, 1 otherwise. With --expect, for which tiers are chosen, 0 when nothing is wrong or
+crashes and each tier passes as many cases as scripts/conformance-expected.txt says: more is an
+error too until the number there is raised.
 """
 
 import argparse
@@ -26,7 +29,8 @@ import tempfile
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-SUITE = ROOT.parent / "shared" / "onnx-suite" / "suite.py"
+SUITE = ROOT.parent / "shared" / "onnx-suite"
+EXPECTED = ROOT / "scripts" / "conformance-expected.txt"
 BACKENDS = ("onednn", "reference")
 
 
@@ -34,8 +38,12 @@ class Refusal(Exception):
     """A program said no, and why."""
 
 
-def load_suite():
-    specification = importlib.util.spec_from_file_location("suite", SUITE)
+class Crash(Exception):
+    """A program ended otherwise than by its own will, or by a fault of its own."""
+
+
+def load_suite(path):
+    specification = importlib.util.spec_from_file_location("suite", path)
     module = importlib.util.module_from_spec(specification)
     sys.modules["suite"] = module
     specification.loader.exec_module(module)
@@ -47,10 +55,11 @@ def run(program, *arguments):
         done = subprocess.run(
             [str(program), *map(str, arguments)], capture_output=True, text=True, errors="replace", timeout=300)
     except subprocess.TimeoutExpired:
-        raise Refusal(f"{program.name}: no end after 300 s") from None
+        raise Crash(f"{program.name}: no end after 300 s") from None
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines()
-        raise Refusal(f"{program.name} ({done.returncode}): {lines[0] if lines else 'no message'}")
+        kind = Refusal if done.returncode == 1 and lines else Crash
+        raise kind(f"{program.name} ({done.returncode}): {lines[0] if lines else 'no message'}")
 
 
 def with_constants(case, inputs, names, target):
@@ -118,7 +127,7 @@ def execute(programs, case, meta, fed, work, backend):
 
 
 def verdict(suite, programs, case, scratch):
-    """(passed, inputs made constant, reason) of a case."""
+    """(how it ended, inputs made constant, reason) of a case."""
     meta = json.loads((case / "case.json").read_text())
     work = pathlib.Path(tempfile.mkdtemp(dir=scratch))
     try:
@@ -139,10 +148,12 @@ def verdict(suite, programs, case, scratch):
             execute(programs, case, meta, fed, work, backend)
             reason = suite.check_case(str(case), str(work / backend))
             if reason:
-                return False, bool(bound), f"{backend}: {reason}"
-        return True, bool(bound), ""
+                return "wrong", bool(bound), f"{backend}: {reason}"
+        return "pass", bool(bound), ""
     except Refusal as refusal:
-        return False, False, str(refusal)
+        return "refused", False, str(refusal)
+    except Crash as crash:
+        return "crash", False, str(crash)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -151,10 +162,24 @@ def print_table(suite, title, groups):
     rows = [[title, "cases", "pass", "of them bound", "fail"]]
     for name in sorted(groups):
         results = groups[name]
-        passed = [r for r in results if r[0]]
+        passed = [r for r in results if r[0] == "pass"]
         rows.append([name, len(results), len(passed), sum(r[1] for r in passed), len(results) - len(passed)])
     suite.table(rows)
     print()
+
+
+def meets_expectation(by_tier, chosen):
+    """Whether every tier passes the cases that it should; says which does not."""
+    lines = (line.split() for line in EXPECTED.read_text().splitlines() if line.strip() and line[0] != "#")
+    expected = {tier: int(count) for tier, count in lines}
+    good = True
+    for tier in chosen:
+        passed = sum(result[0] == "pass" for result in by_tier[tier])
+        if tier not in expected or passed != expected[tier]:
+            good = False
+            wanted = expected.get(tier, "no number")
+            print(f"{tier}: {passed} cases pass, {EXPECTED.name} says {wanted}")
+    return good
 
 
 def main():
@@ -167,17 +192,23 @@ def main():
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--failures", type=pathlib.Path, help="file for the failed cases")
     parser.add_argument("--verbose", action="store_true", help="print the failed cases")
+    parser.add_argument("--suite", type=pathlib.Path, default=SUITE, help="folder of suite.py")
+    parser.add_argument("--expect", action="store_true", help="hold the numbers of passing cases to the record")
     options = parser.parse_args()
-    if not SUITE.exists():
-        print("skipped: ../shared/onnx-suite is not there")
+    if options.expect and (options.op or options.case):
+        parser.error("--expect takes whole tiers")
+    path = options.suite / "suite.py"
+    if not path.exists():
+        tiers = sum(line[:1].isalpha() for line in EXPECTED.read_text().splitlines())
+        print(f"skipped: {tiers} (tiers of the ONNX backend tests: no {path})")
         return 0
-    suite = load_suite()
+    suite = load_suite(path)
     programs = options.bin.resolve()
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         cases, scratch = folder / "cases", folder / "work"
         scratch.mkdir()
-        arguments = [sys.executable, str(SUITE), "make", str(cases)]
+        arguments = [sys.executable, str(path), "make", str(cases)]
         tiers = options.tier or ([] if options.op or options.case else ["core", "transformer"])
         for flag, values in (("--tier", tiers), ("--op", options.op), ("--case", options.case)):
             for value in values or []:
@@ -193,14 +224,21 @@ def main():
             by_tier[meta["tier"]].append(result)
             for operator in set(meta["ops"]):
                 by_operator[operator].append(result)
-            if not result[0]:
-                failures.append(f"{name}\t{result[2]}")
-    print_table(suite, "operator", by_operator)
+            if result[0] != "pass":
+                failures.append(f"{name}\t{result[0]}\t{result[2]}")
+    ends = collections.Counter(result[0] for result in results)
+    if not options.expect:
+        print_table(suite, "operator", by_operator)
     print_table(suite, "tier", by_tier)
+    print(", ".join(f"{ends[kind]} {kind}" for kind in ("pass", "refused", "wrong", "crash")))
     if options.failures:
         options.failures.write_text("".join(line + "\n" for line in failures))
     if options.verbose:
         print("\n".join(failures))
+    if options.expect:
+        bad = [line for line in failures if line.split("\t")[1] != "refused"]
+        print("".join(line + "\n" for line in bad), end="")
+        return 0 if meets_expectation(by_tier, tiers) and not bad else 1
     return 1 if failures else 0
 
 

@@ -28,6 +28,7 @@ import onnxruntime
 from checking import (
     ROOT, Checks, Failure, Programs, Skip, agrees_with_onnx_runtime, expect, first_error, listed, write_list)
 from compare_ort import file_name
+import make_encoder
 
 DIGITS = ROOT / "Fixtures/digits"
 MINIMAL = ROOT / "Fixtures/minimal"
@@ -100,6 +101,34 @@ def check_digits(bench):
 
     for backend in BACKENDS:
         bench.checks.run(f"digits, ONNX Runtime and {backend}", agrees, backend)
+
+
+# --------------------------------------------------------------------- encoder
+
+
+def check_encoder(bench):
+    """A transformer encoder with a mask of -3.4e38, its operators spelled out or whole."""
+    def agrees(opset, backend):
+        folder = bench.folder / f"encoder-{opset}"
+        results = bench.new_folder(f"encoder-{opset}/{backend}")
+        bench.programs(
+            "qrun", "execute", folder / "encoder.dlc", "--input_list", folder / "list.txt",
+            "--output_dir", results, "--backend", backend)
+        return agrees_with_onnx_runtime(folder / "encoder.onnx", folder / "list.txt", results)
+
+    def converts(opset):
+        model = make_encoder.write(bench.folder / f"encoder-{opset}", opset, samples=4)
+        bench.programs("qconvert", "--input_network", model, "--output_path", model.with_suffix(".dlc"))
+        info = json.loads(bench.programs("qinspect", "info", model.with_suffix(".dlc"), "--json").stdout)
+        kinds = [operator["type"] for operator in info["operators"]]
+        counts = {kind: kinds.count(kind) for kind in ("LayerNorm", "Gelu", "Softmax", "MatMul")}
+        expect(counts == {"LayerNorm": 5, "Gelu": 2, "Softmax": 2, "MatMul": 16}, str(counts))
+        return f"{len(kinds)} operators"
+
+    for opset in (13, 17, 20):
+        if bench.checks.run(f"encoder, opset {opset}: convert", converts, opset):
+            for backend in BACKENDS:
+                bench.checks.run(f"encoder, opset {opset}, ONNX Runtime and {backend}", agrees, opset, backend)
 
 
 # --------------------------------------------------------------- minimal models
@@ -558,6 +587,7 @@ def check_exit_codes(bench):
 
 GROUPS = {
     "digits": check_digits,
+    "encoder": check_encoder,
     "minimal": check_minimal,
     "damaged": check_damaged,
     "netron": check_netron,

@@ -17,6 +17,9 @@ swift test -c release -Xswiftc -enable-testing --skip-build
 echo "== peers: ONNX Runtime and Netron on our own fixtures"
 .venv/bin/python scripts/peer_tests.py --bin .build/release
 
+echo "== ONNX backend tests"
+.venv/bin/python scripts/conformance.py --bin .build/release --expect
+
 if [ -d ../shared/models ]; then
   echo "== networks beside the repository"
   ./scripts/model-figures.sh --check
