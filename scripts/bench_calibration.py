@@ -55,7 +55,8 @@ def main():
     # What ONNX Runtime advises before quantizing (BatchNorm is folded there); not timed.
     prepared = OUT / "bench_prepared.onnx"
     subprocess.run(
-        [sys.executable, "-m", "onnxruntime.quantization.preprocess", "--input", model, "--output", prepared],
+        [sys.executable, "-m", "onnxruntime.quantization.preprocess", "--input", model, "--output", prepared,
+         "--skip_symbolic_shape", "True"],
         check=True, stderr=subprocess.DEVNULL)
     lists = {count: repeated(count, count) for count in (20, 100, 200, 2000)}
 
