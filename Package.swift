@@ -12,6 +12,7 @@ let package = Package(
     .executable(name: "qquantize", targets: ["qquantize"]),
     .executable(name: "qinspect", targets: ["qinspect"]),
     .executable(name: "qrun", targets: ["qrun"]),
+    .library(name: "Calibration", targets: ["Calibration", "IR"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
@@ -38,7 +39,9 @@ let package = Package(
     .target(name: "Container", dependencies: ["IR", "CDLCSchema", "CZlib"]),
     .target(name: "Runtime", dependencies: ["IR", "Operators", "COneDNN"]),
     .target(name: "EncodingFiles", dependencies: ["IR"]),
-    .target(name: "Quantizer", dependencies: ["IR", "Operators", "Runtime", "EncodingFiles"]),
+    .target(name: "Calibration", dependencies: ["IR"]),
+    .target(
+      name: "Quantizer", dependencies: ["IR", "Operators", "Runtime", "Calibration", "EncodingFiles"]),
     .target(name: "ToolKit", dependencies: ["IR", arguments]),
 
     // Programs.
@@ -47,7 +50,9 @@ let package = Package(
       dependencies: ["ToolKit", "IR", "ONNXModel", "Passes", "Container", arguments]),
     .executableTarget(
       name: "qquantize",
-      dependencies: ["ToolKit", "IR", "Operators", "Runtime", "Quantizer", "Container", arguments]),
+      dependencies: [
+        "ToolKit", "IR", "Operators", "Runtime", "Calibration", "Quantizer", "Container", arguments,
+      ]),
     .executableTarget(
       name: "qinspect",
       dependencies: ["ToolKit", "IR", "Operators", "Quantizer", "Container", arguments]),
@@ -64,7 +69,9 @@ let package = Package(
     .testTarget(name: "ONNXModelTests", dependencies: ["IR", "Operators", "ONNXModel"]),
     .testTarget(name: "ContainerTests", dependencies: ["IR", "Container"]),
     .testTarget(name: "RuntimeTests", dependencies: ["IR", "Operators", "Runtime"]),
-    .testTarget(name: "QuantizerTests", dependencies: ["IR", "Operators", "Runtime", "Quantizer"]),
+    .testTarget(
+      name: "QuantizerTests", dependencies: ["IR", "Operators", "Runtime", "Calibration", "Quantizer"]),
+    .testTarget(name: "LibraryTests", dependencies: ["IR", "Calibration"]),
     .testTarget(name: "ToolKitTests", dependencies: ["IR", "ToolKit"]),
     .testTarget(
       name: "ToolTests", dependencies: ["qconvert", "qquantize", "qinspect", "qrun"]),

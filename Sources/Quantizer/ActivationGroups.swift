@@ -1,3 +1,4 @@
+import Calibration
 import IR
 
 /// Which activations share one encoding, and the encoding of each group.

@@ -1,3 +1,4 @@
+import Calibration
 import IR
 
 /// Gives every open float tensor of a graph its encoding, by the rules of the operators:

@@ -1,3 +1,4 @@
+import Calibration
 import IR
 
 /// What an operand of a node must be turned into before the node reads it.

@@ -1,3 +1,4 @@
+import Calibration
 import IR
 import Runtime
 import Synchronization

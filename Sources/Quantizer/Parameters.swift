@@ -1,3 +1,4 @@
+import Calibration
 import IR
 
 /// The range of a constant; NaN or infinity is an error naming tensor and element.

@@ -1,3 +1,4 @@
+import Calibration
 import IR
 
 /// What the command line decides about encodings; the defaults are the command line's.

@@ -1,3 +1,4 @@
+import Calibration
 import IR
 
 /// What was observed of one tensor over all samples.

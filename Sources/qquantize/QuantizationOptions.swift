@@ -1,3 +1,4 @@
+import Calibration
 import ArgumentParser
 import IR
 import Quantizer

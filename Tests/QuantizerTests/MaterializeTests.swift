@@ -1,3 +1,4 @@
+@testable import Calibration
 import IR
 import Operators
 import Quantizer

@@ -18,7 +18,7 @@ public struct MinMaxObserver: Sendable, Hashable {
   public init() {}
 
   /// Restores a summary without non-finite values; the caller has checked the numbers.
-  init(minimum: Float, maximum: Float, count: Int, zeros: Int) {
+  package init(minimum: Float, maximum: Float, count: Int, zeros: Int) {
     self.minimum = minimum + 0
     self.maximum = maximum + 0
     self.count = count

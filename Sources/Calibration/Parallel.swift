@@ -3,7 +3,7 @@ import Synchronization
 
 /// Results of `body` for 0..<count, in order, computed by up to `jobs` threads; the same for any
 /// `jobs` because no call sees another's result.
-func parallelMap<Result: Sendable>(
+package func parallelMap<Result: Sendable>(
   _ count: Int, jobs: Int, _ body: @Sendable (Int) -> Result
 ) -> [Result] {
   guard jobs > 1, count > 1 else { return (0..<count).map(body) }
