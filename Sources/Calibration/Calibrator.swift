@@ -8,27 +8,38 @@ public struct Calibrator: Sendable, Hashable {
   /// From statistics to a range.
   public var method: CalibrationMethod
   /// From a range to a grid.
-  public var schema: CalibrationSchema
+  public var schema: QuantizerSchema
   /// Bits of a code, 2 to 32; histograms and searches tell grids apart up to 16.
   public var bitwidth: Int
   /// Leaves the lowest code of symmetric grids unused.
   public var strict: Bool
   /// The codes symmetric grids may use, all where nil.
   public var steps: QuantizationSteps?
+  /// A rule that takes the place of method and schema; not where there is a grid per channel.
+  public var rule: RangeRule
   /// Parameters of the methods.
   public var parameters: CalibratorParameters
 
   /// Makes a calibrator.
   public init(
-    method: CalibrationMethod, schema: CalibrationSchema, bitwidth: Int, strict: Bool = false,
-    steps: QuantizationSteps? = nil, parameters: CalibratorParameters = .init()
+    method: CalibrationMethod, schema: QuantizerSchema, bitwidth: Int, strict: Bool = false,
+    steps: QuantizationSteps? = nil, rule: RangeRule = .none,
+    parameters: CalibratorParameters = .init()
   ) {
     self.method = method
     self.schema = schema
     self.bitwidth = bitwidth
     self.strict = strict
     self.steps = steps
+    self.rule = rule
     self.parameters = parameters
+  }
+
+  /// The encoding of a range, whatever the method is.
+  public func encoding(min: Double, max: Double) throws(Diagnostic) -> Encoding {
+    try check()
+    if rule == .clip { return RangeToEncoding.clip(min: min, max: max, bitwidth: bitwidth) }
+    return encoding(grid(min: min, max: max, isUnsigned: min >= 0), isUnsigned: isUnsigned(Float(min)))
   }
 
   /// The encoding of what an observer saw; non-finite values are left out. Throws `no-values` where
@@ -37,6 +48,10 @@ public struct Calibrator: Sendable, Hashable {
     try check()
     guard histogram.extrema.hasRange else {
       throw Diagnostic("no-values", "a range needs at least one finite value")
+    }
+    let extrema = histogram.extrema
+    guard method != .minMax, rule == .none else {
+      return try encoding(min: Double(extrema.minimum), max: Double(extrema.maximum))
     }
     let seen = histogram.coarsened(bins: parameters.bins)
     return encoding(
@@ -59,7 +74,11 @@ public struct Calibrator: Sendable, Hashable {
   public func encoding(of values: [Float], jobs: Int = 1) throws(Diagnostic) -> Encoding {
     try check()
     try RangeToEncoding.requireFinite(values)
+    if rule == .adjusted {
+      return try RangeToEncoding.adjusted(values: values, bitwidth: bitwidth, jobs: jobs)
+    }
     let model = RawCostModel(values)
+    guard rule == .none else { return try encoding(min: model.minimum, max: model.maximum) }
     return encoding(grid(values, model, jobs: jobs), isUnsigned: isUnsigned(Float(model.minimum)))
   }
 
@@ -80,6 +99,12 @@ public struct Calibrator: Sendable, Hashable {
     let inner = shape[(axis + 1)...].reduce(1, *)
     let outer = shape[..<axis].reduce(1, *)
     let size = shape[axis]
+    if method == .minMax {
+      return encoding(
+        channelRanges(values, shape: shape, axis: axis).map {
+          channel.grid(min: Double($0.lowerBound), max: Double($0.upperBound), isUnsigned: false)
+        }, axis: axis)
+    }
     let grids = parallelMap(size, jobs: jobs) { [channel] index in
       var own: [Float] = []
       own.reserveCapacity(outer * inner)
@@ -89,7 +114,11 @@ public struct Calibrator: Sendable, Hashable {
       }
       return channel.grid(own, RawCostModel(own), jobs: 1)
     }
-    return Encoding(
+    return encoding(grids, axis: axis)
+  }
+
+  private func encoding(_ grids: [CandidateGrid], axis: Int) -> Encoding {
+    Encoding(
       bitwidth: bitwidth, symmetric: true, axis: axis, channels: grids.map(\.grid),
       codeMin: grids.first?.codeMin ?? 0, codeMax: grids.first?.codeMax)
   }
@@ -115,7 +144,7 @@ public struct Calibrator: Sendable, Hashable {
   /// The grid of values, from their histogram where the method works on one.
   private func grid(_ values: [Float], _ model: RawCostModel, jobs: Int) -> CandidateGrid {
     switch method {
-    case .minMax: rule(min: model.minimum, max: model.maximum)
+    case .minMax: grid(min: model.minimum, max: model.maximum, isUnsigned: model.minimum >= 0)
     case .sqnr, .mse: search(jobs: jobs).best(model)
     case .percentile, .entropy:
       grid(histogram: HistogramObserver(values).coarsened(bins: parameters.bins), jobs: jobs) { model }
@@ -128,22 +157,23 @@ public struct Calibrator: Sendable, Hashable {
     let extrema = histogram.extrema
     switch method {
     case .minMax:
-      return rule(min: Double(extrema.minimum), max: Double(extrema.maximum))
+      return grid(
+        min: Double(extrema.minimum), max: Double(extrema.maximum), isUnsigned: extrema.minimum >= 0)
     case .sqnr, .mse:
       return search(jobs: jobs).best(model())
     case .percentile:
       let range = histogram.percentileRange(parameters.percentile)
-      return rule(min: range.min, max: range.max, isUnsigned: extrema.minimum >= 0)
+      return grid(min: range.min, max: range.max, isUnsigned: extrema.minimum >= 0)
     case .entropy:
       let search = EntropySearch(
         histogram, bitwidth: bitwidth, schema: schema, strict: strict, steps: steps, jobs: jobs)
       let range = search.range()
-      return rule(min: range.min, max: range.max, isUnsigned: extrema.minimum >= 0)
+      return grid(min: range.min, max: range.max, isUnsigned: extrema.minimum >= 0)
     }
   }
 
   /// The grid of a range; the observed values decide whether an unsigned one will do.
-  private func rule(min: Double, max: Double, isUnsigned: Bool = true) -> CandidateGrid {
+  private func grid(min: Double, max: Double, isUnsigned: Bool) -> CandidateGrid {
     RangeToEncoding.candidate(
       min: min, max: max, bitwidth: bitwidth,
       schema: schema == .unsignedSymmetric && !isUnsigned ? .symmetric : schema, strict: strict,

@@ -1,3 +1,5 @@
+import IR
+
 /// From statistics to a range (`--act_quantizer_calibration`, `--param_quantizer_calibration`).
 public enum CalibrationMethod: String, Sendable, Hashable, CaseIterable {
   /// The observed range.
@@ -11,6 +13,17 @@ public enum CalibrationMethod: String, Sendable, Hashable, CaseIterable {
   /// The range whose quantized histogram tells most of the histogram (least Kullback-Leibler
   /// divergence).
   case entropy
+}
+
+/// Rules of older tools that make a grid in place of a method and a schema (`--act_quantizer`,
+/// `--param_quantizer`).
+public enum RangeRule: String, Sendable, Hashable, CaseIterable {
+  /// No rule: method and schema decide.
+  case none
+  /// The range widened by at most a tenth where that lowers the squared error; whole weights only.
+  case adjusted
+  /// Half the range, twice as fine (the lab's second method).
+  case clip
 }
 
 /// What calibration methods can be told; the defaults are the command line's.
@@ -30,4 +43,31 @@ public struct CalibratorParameters: Sendable, Hashable {
 
   /// The defaults.
   public init() {}
+
+  /// Throws a usage diagnostic that names the parameter which is out of range.
+  public func validate() throws(Diagnostic) {
+    func check(_ name: String, _ isGood: Bool, _ need: String) throws(Diagnostic) {
+      guard isGood else {
+        throw Diagnostic(
+          "bad-parameter", "\(name) is \(normalized[name] ?? ""), it must be \(need)", kind: .usage)
+      }
+    }
+    try check("percentile", (90...100).contains(percentile), "90 to 100")
+    try check(
+      "num_bins", (16...HistogramObserver.maximumBins).contains(bins),
+      "16 to \(HistogramObserver.maximumBins)")
+    try check("delta_candidates", (2...1000).contains(asymmetricScales), "2 to 1000")
+    try check("offset_candidates", (2...1000).contains(offsets), "2 to 1000")
+    try check("symmetric_delta_candidates", (2...10_000).contains(symmetricScales), "2 to 10000")
+    try check("gamma", gamma.isFinite && (1...1000).contains(gamma), "1 to 1000")
+  }
+
+  /// Names and values as a configuration file has them.
+  public var normalized: [String: String] {
+    [
+      "percentile": "\(percentile)", "num_bins": "\(bins)",
+      "delta_candidates": "\(asymmetricScales)", "offset_candidates": "\(offsets)",
+      "symmetric_delta_candidates": "\(symmetricScales)", "gamma": "\(gamma)",
+    ]
+  }
 }

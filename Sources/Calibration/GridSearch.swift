@@ -6,7 +6,7 @@ import IR
 /// Source: the project's quantization specification, section 2.3; AIMET's published search.
 struct GridSearch: Sendable {
   var bitwidth: Int
-  var schema: CalibrationSchema
+  var schema: QuantizerSchema
   var strict = false
   var steps: QuantizationSteps?
   var gamma = 3.0

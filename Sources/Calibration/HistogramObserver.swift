@@ -62,47 +62,48 @@ public struct HistogramObserver: Sendable, Hashable {
 
   /// Adds values; they are only read.
   public mutating func observe(_ values: UnsafeBufferPointer<Float>) {
-    guard let base = values.baseAddress else { return }
-    if values.count < HistogramTables.worthwhile {
-      grow(base, count: values.count) { _ in }
-      guard !counts.isEmpty else { return }
-      let binning = self.binning
-      counts.withUnsafeMutableBufferPointer { counts in
-        for index in 0..<values.count where base[index].isFinite {
-          counts[binning.bin(base[index])] &+= 1
-        }
-      }
-      return
-    }
-    let tables = HistogramTables()
-    var start = 0
-    while start < values.count {
-      let length = min(HistogramTables.chunk, values.count - start)
-      let before = extrema.nonFinite
-      grow(base + start, count: length) { tables.fold(into: &$0) }
-      if extrema.nonFinite == before {
-        tables.count(base + start, length, binning)
-      } else {
-        let binning = self.binning
-        for index in start..<(start + length) where base[index].isFinite {
-          counts[binning.bin(base[index])] &+= 1
-        }
-      }
-      if tables.isFull { tables.fold(into: &counts) }
-      start += length
-    }
-    tables.fold(into: &counts)
+    var seen = MinMaxObserver()
+    seen.observe(values)
+    observe(values, seen: seen, scratch: HistogramScratch())
   }
 
-  /// Takes the extrema of values in and makes room for them; `settle` is called before bins move.
-  private mutating func grow(
-    _ base: UnsafePointer<Float>, count: Int, _ settle: (inout [UInt64]) -> Void
+  /// Adds values with the extrema `seen`. `scratch` is the caller's, used by one thread at a time: an
+  /// observer needs it only during the call, so many share one.
+  package mutating func observe(
+    _ values: UnsafeBufferPointer<Float>, seen: MinMaxObserver, scratch: HistogramScratch
   ) {
     let before = (extrema.minimum, extrema.maximum)
-    extrema.observe(UnsafeBufferPointer(start: base, count: count))
-    guard extrema.hasRange, before != (extrema.minimum, extrema.maximum) else { return }
-    settle(&counts)
+    extrema.merge(seen)
+    guard let base = values.baseAddress, seen.hasRange else { return }
+    if before != (extrema.minimum, extrema.maximum) { regrow() }
+    let binning = self.binning
+    guard seen.nonFinite == 0 else {
+      for value in values where value.isFinite { counts[binning.bin(value)] &+= 1 }
+      return
+    }
+    counts.withUnsafeMutableBufferPointer { counts in
+      scratch.count(base, values.count, binning, into: counts)
+    }
+  }
+
+  /// Restores what was saved: `extrema` and the counts of all bins that they span. nil where the counts
+  /// do not fit the extrema.
+  package init?(extrema: MinMaxObserver, counts: [UInt64]) {
+    self.extrema = extrema
+    guard extrema.hasRange else { return nil }
     regrow()
+    guard counts.count == self.counts.count, counts.first ?? 0 > 0, counts.last ?? 0 > 0 else {
+      return nil
+    }
+    var total: UInt64 = 0
+    for count in counts {
+      let (sum, overflow) = total.addingReportingOverflow(count)
+      guard !overflow else { return nil }
+      total = sum
+    }
+    let zeros = counts.indices.contains(-firstBin) ? counts[-firstBin] : 0
+    guard total == UInt64(finiteCount), zeros >= UInt64(extrema.zeros) else { return nil }
+    self.counts = counts
   }
 
   /// Brings the bins to the extrema.
@@ -193,24 +194,18 @@ struct HistogramBinning {
   }
 }
 
-/// Four tables of counts side by side, so that equal neighbours do not wait for one another.
-private final class HistogramTables {
-  /// Fewer values than this are counted one by one: clearing tables would cost more.
-  static let worthwhile = 4096
-  /// Values between two looks at the extrema; the chunk stays in the nearest cache.
-  static let chunk = 4096
+/// Four tables of counts side by side, so that equal neighbours do not wait for one another. Empty
+/// between two calls; used by one thread at a time.
+package final class HistogramScratch {
   private static let block = 1024
   private static let stride = HistogramObserver.maximumBins
+  /// Values counted before the tables are emptied; their counts have 32 bits.
+  private static let most = 1 << 31
 
   private let tables: UnsafeMutablePointer<UInt32>
   private let places: UnsafeMutablePointer<Int32>
-  /// Counted since the tables were last emptied.
-  private var pending = 0
-  /// Whether one more chunk could exceed 32 bits.
-  var isFull: Bool { pending > 0xF000_0000 }
-  private var bins = 0
 
-  init() {
+  package init() {
     tables = .allocate(capacity: Self.stride * 4)
     tables.initialize(repeating: 0, count: Self.stride * 4)
     places = .allocate(capacity: Self.block)
@@ -222,11 +217,32 @@ private final class HistogramTables {
     places.deallocate()
   }
 
-  /// Counts finite values.
-  func count(_ values: UnsafePointer<Float>, _ count: Int, _ binning: HistogramBinning) {
-    precondition(binning.bins <= Self.stride)
-    bins = binning.bins
-    pending += count
+  /// Adds finite values to counts, of which there are as many as the binning has bins.
+  func count(
+    _ values: UnsafePointer<Float>, _ count: Int, _ binning: HistogramBinning,
+    into counts: UnsafeMutableBufferPointer<UInt64>
+  ) {
+    precondition(binning.bins <= Self.stride && counts.count == binning.bins)
+    var start = 0
+    // Emptying the tables costs about as much as counting twice as many values as there are bins.
+    guard count > 2 * binning.bins else {
+      while start < count {
+        let length = min(Self.block, count - start)
+        binning.bins(values + start, length, into: places)
+        for index in 0..<length { counts[Int(places[index])] &+= 1 }
+        start += length
+      }
+      return
+    }
+    while start < count {
+      let length = min(Self.most, count - start)
+      tally(values + start, length, binning)
+      empty(into: counts)
+      start += length
+    }
+  }
+
+  private func tally(_ values: UnsafePointer<Float>, _ count: Int, _ binning: HistogramBinning) {
     let (first, second) = (tables, tables + Self.stride)
     let (third, fourth) = (tables + 2 * Self.stride, tables + 3 * Self.stride)
     var start = 0
@@ -250,16 +266,15 @@ private final class HistogramTables {
   }
 
   /// Adds the tables to the counts and empties them.
-  func fold(into counts: inout [UInt64]) {
-    guard pending > 0 else { return }
-    for bin in 0..<bins {
-      var sum: UInt64 = 0
-      for table in 0..<4 {
-        sum &+= UInt64(tables[table * Self.stride + bin])
-        tables[table * Self.stride + bin] = 0
-      }
-      counts[bin] &+= sum
+  private func empty(into counts: UnsafeMutableBufferPointer<UInt64>) {
+    let (first, second) = (tables, tables + Self.stride)
+    let (third, fourth) = (tables + 2 * Self.stride, tables + 3 * Self.stride)
+    for bin in counts.indices {
+      let low = UInt64(first[bin]) &+ UInt64(second[bin])
+      counts[bin] &+= low &+ UInt64(third[bin]) &+ UInt64(fourth[bin])
     }
-    pending = 0
+    for table in [first, second, third, fourth] {
+      table.update(repeating: 0, count: counts.count)
+    }
   }
 }

@@ -17,12 +17,20 @@ public struct MinMaxObserver: Sendable, Hashable {
   /// The empty observer.
   public init() {}
 
-  /// Restores a summary without non-finite values; the caller has checked the numbers.
-  package init(minimum: Float, maximum: Float, count: Int, zeros: Int) {
+  /// Restores a summary; the caller has checked the numbers.
+  package init(minimum: Float, maximum: Float, count: Int, zeros: Int, nonFinite: Int = 0) {
     self.minimum = minimum + 0
     self.maximum = maximum + 0
     self.count = count
     self.zeros = zeros
+    self.nonFinite = nonFinite
+  }
+
+  /// The same without the place of the first non-finite value, which depends on the order.
+  package var withoutPlaces: MinMaxObserver {
+    var copy = self
+    copy.firstNonFinite = nil
+    return copy
   }
 
   /// Whether a finite value was seen.

@@ -31,7 +31,7 @@ extension HistogramObserver {
 /// ends searched; values that are exactly zero are left out, because every grid holds them.
 struct EntropySearch {
   let bitwidth: Int
-  let schema: CalibrationSchema
+  let schema: QuantizerSchema
   let strict: Bool
   let steps: QuantizationSteps?
   let jobs: Int
@@ -41,7 +41,7 @@ struct EntropySearch {
   private let sums: [Double]
 
   init(
-    _ histogram: HistogramObserver, bitwidth: Int, schema: CalibrationSchema, strict: Bool,
+    _ histogram: HistogramObserver, bitwidth: Int, schema: QuantizerSchema, strict: Bool,
     steps: QuantizationSteps?, jobs: Int
   ) {
     self.histogram = histogram

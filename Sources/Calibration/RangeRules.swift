@@ -1,26 +1,8 @@
 import Foundation
 import IR
 
-/// How calibration lays out a grid: ``QuantizerSchema`` and the unsigned symmetric schema.
-public enum CalibrationSchema: String, Sendable, Hashable, CaseIterable {
-  /// Zero exact, anywhere on the grid.
-  case asymmetric
-  /// Zero in the middle of a signed grid.
-  case symmetric
-  /// Symmetric, but data without negative values uses the unsigned grid from zero.
-  case unsignedSymmetric = "unsignedsymmetric"
-
-  /// The schema as calibration knows it.
-  public init(_ schema: QuantizerSchema) {
-    switch schema {
-    case .asymmetric: self = .asymmetric
-    case .symmetric: self = .symmetric
-    }
-  }
-}
-
 /// The signed codes that symmetric grids may use (`--restrict_quantization_steps`).
-public struct QuantizationSteps: Sendable, Hashable {
+public struct QuantizationSteps: Sendable, Hashable, CustomStringConvertible {
   /// Least and largest signed code.
   public let minimum: Int
   public let maximum: Int
@@ -46,6 +28,9 @@ public struct QuantizationSteps: Sendable, Hashable {
     }
     try self.init(minimum: minimum, maximum: maximum)
   }
+
+  /// Both codes, decimal.
+  public var description: String { "\(minimum) \(maximum)" }
 
   private static func number(_ text: Substring) -> Int? {
     let isNegative = text.hasPrefix("-")
@@ -76,46 +61,39 @@ extension RangeToEncoding {
   /// The grid and codes of a range under a schema: strict symmetric grids leave the lowest code
   /// unused, `steps` replace the codes of symmetric grids (scale = a / max(|MIN|, |MAX|)).
   static func candidate(
-    min: Double, max: Double, bitwidth: Int, schema: CalibrationSchema, strict: Bool = false,
+    min: Double, max: Double, bitwidth: Int, schema: QuantizerSchema, strict: Bool = false,
     steps: QuantizationSteps? = nil
   ) -> CandidateGrid {
     let full = (1 << bitwidth) - 1
-    switch schema {
-    case .asymmetric:
+    guard schema.isSymmetric(min: min) else {
       return CandidateGrid(
         grid: asymmetric(min: min, max: max, bitwidth: bitwidth), codeMin: 0, codeMax: full)
-    case .unsignedSymmetric where min >= 0:
-      // A range from zero upwards has no negative half: the asymmetric rule puts zero at code 0.
-      return CandidateGrid(
-        grid: asymmetric(min: min, max: max, bitwidth: bitwidth), codeMin: 0, codeMax: full)
-    case .symmetric, .unsignedSymmetric:
-      guard let steps else {
-        return CandidateGrid(
-          grid: symmetric(min: min, max: max, bitwidth: bitwidth), codeMin: strict ? 1 : 0,
-          codeMax: full)
-      }
-      let range = adjusted(min: min, max: max)
-      let half = 1 << (bitwidth - 1)
-      let largest = Swift.max(-range.min, range.max)
-      let divisor = Double(Swift.max(-steps.minimum, steps.maximum))
-      return CandidateGrid(
-        grid: ScaleOffset(scale: Float(largest / divisor), offset: Int32(-half)),
-        codeMin: Swift.max(half + steps.minimum, strict ? 1 : 0), codeMax: half + steps.maximum)
     }
+    guard let steps else {
+      return CandidateGrid(
+        grid: symmetric(min: min, max: max, bitwidth: bitwidth), codeMin: strict ? 1 : 0,
+        codeMax: full)
+    }
+    let range = adjusted(min: min, max: max)
+    let half = 1 << (bitwidth - 1)
+    let largest = Swift.max(-range.min, range.max)
+    let divisor = Double(Swift.max(-steps.minimum, steps.maximum))
+    return CandidateGrid(
+      grid: ScaleOffset(scale: Float(largest / divisor), offset: Int32(-half)),
+      codeMin: Swift.max(half + steps.minimum, strict ? 1 : 0), codeMax: half + steps.maximum)
   }
 
   /// The encoding of a range under any schema; `steps` restrict the codes of symmetric grids.
   public static func encoding(
-    min: Double, max: Double, bitwidth: Int, schema: CalibrationSchema, strict: Bool = false,
-    steps: QuantizationSteps? = nil
+    min: Double, max: Double, bitwidth: Int, schema: QuantizerSchema, strict: Bool = false,
+    steps: QuantizationSteps
   ) throws(Diagnostic) -> Encoding {
-    try steps?.check(bitwidth: bitwidth)
+    try steps.check(bitwidth: bitwidth)
     let found = candidate(
       min: min, max: max, bitwidth: bitwidth, schema: schema, strict: strict, steps: steps)
-    let isUnsigned = schema == .asymmetric || (schema == .unsignedSymmetric && min >= 0)
     return Encoding(
-      bitwidth: bitwidth, symmetric: !isUnsigned, channels: [found.grid], codeMin: found.codeMin,
-      codeMax: found.codeMax)
+      bitwidth: bitwidth, symmetric: schema.isSymmetric(min: min), channels: [found.grid],
+      codeMin: found.codeMin, codeMax: found.codeMax)
   }
 
   /// The lab's second method (`clip`): half the range, twice as fine. Any offset may result, and zero

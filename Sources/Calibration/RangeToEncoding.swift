@@ -6,6 +6,18 @@ public enum QuantizerSchema: String, Sendable, Hashable, CaseIterable {
   case asymmetric
   /// Grid symmetric about zero (QNN's `symmetric`).
   case symmetric
+  /// Symmetric, but a range without negative values uses the unsigned grid from zero (QNN's
+  /// `unsignedsymmetric`).
+  case unsignedSymmetric = "unsignedsymmetric"
+
+  /// Whether a range that starts at `min` gets a grid symmetric about zero.
+  public func isSymmetric(min: Double) -> Bool {
+    switch self {
+    case .asymmetric: false
+    case .symmetric: true
+    case .unsignedSymmetric: min < 0
+    }
+  }
 }
 
 /// Arithmetic from an observed range to scale and offset. Everything is Double until the scale is
@@ -48,10 +60,10 @@ public enum RangeToEncoding {
   public static func grid(
     min: Double, max: Double, bitwidth: Int, schema: QuantizerSchema
   ) -> ScaleOffset {
-    switch schema {
-    case .asymmetric: asymmetric(min: min, max: max, bitwidth: bitwidth)
-    case .symmetric: symmetric(min: min, max: max, bitwidth: bitwidth)
-    }
+    // A range from zero upwards has no negative half: the asymmetric rule puts zero at code 0.
+    schema.isSymmetric(min: min)
+      ? symmetric(min: min, max: max, bitwidth: bitwidth)
+      : asymmetric(min: min, max: max, bitwidth: bitwidth)
   }
 
   /// The encoding of a whole tensor with the observed range. `strict` leaves the lowest code of a
@@ -59,7 +71,7 @@ public enum RangeToEncoding {
   public static func encoding(
     min: Double, max: Double, bitwidth: Int, schema: QuantizerSchema, strict: Bool = false
   ) -> Encoding {
-    let symmetric = schema == .symmetric
+    let symmetric = schema.isSymmetric(min: min)
     return Encoding(
       bitwidth: bitwidth, symmetric: symmetric,
       channels: [grid(min: min, max: max, bitwidth: bitwidth, schema: schema)],

@@ -5,7 +5,8 @@ import IR
 ///
 /// Data-invariant operators tie their input and output in both directions; a given encoding spreads
 /// over them first. Concat then ties its inputs and its output, unless the step of an input would
-/// grow more than ``largestGrowth`` times. Precedence: given, fixed range, calibrated.
+/// grow more than ``largestGrowth`` times. Precedence: given, fixed range, calibrated: what the members
+/// of a group saw is merged and calibrated once.
 struct ActivationGroups {
   /// How many times coarser a Concat may make the grid of an input.
   static let largestGrowth = 4.0
@@ -13,8 +14,10 @@ struct ActivationGroups {
   /// Tensors tied by data-invariant operators, which never part.
   private struct Group {
     var members: [TensorID] = []
-    var range: ClosedRange<Double>?
+    var values: ObservedValues?
     var encoding: Encoding?
+    /// Bits that an override decides.
+    var bitwidth: Int?
     var source: EncodingSource = .calibrated
   }
 
@@ -30,8 +33,14 @@ struct ActivationGroups {
   /// Whether an operator tied anything.
   private(set) var hasTies = false
 
-  /// Forms the groups. `ranges` are observed extrema by tensor (activations and tied constants).
-  init(_ graph: Graph, ranges: [TensorID: ClosedRange<Double>], options: QuantizerOptions) {
+  /// Steps of groups alone, by group; calibrated when a Concat asks.
+  private var ownSteps: [Int: Double] = [:]
+
+  /// Forms the groups and calibrates them on up to `jobs` threads. `values` is what is known of
+  /// activations and tied constants.
+  init(
+    _ graph: Graph, values: [TensorID: ObservedValues], options: QuantizerOptions, jobs: Int
+  ) throws(Diagnostic) {
     self.graph = graph
     self.options = options
     groupOf = [Int?](repeating: nil, count: graph.tensors.count)
@@ -39,8 +48,29 @@ struct ActivationGroups {
     let edges = Self.strictEdges(graph, carriers, options)
     hasTies = !edges.isEmpty
     spread(carriers, edges)
-    form(carriers, edges, ranges)
-    if !options.includeDataInvariantOps { joinConcats() }
+    form(carriers, edges, values)
+    if !options.includeDataInvariantOps { try joinConcats() }
+    try calibrate(jobs: jobs)
+  }
+
+  /// Gives every class with known values and without an encoding its own.
+  private mutating func calibrate(jobs: Int) throws(Diagnostic) {
+    let open = groups.indices.filter {
+      root($0) == $0 && groups[$0].encoding == nil && groups[$0].values != nil
+    }
+    let found = parallelMap(open.count, jobs: jobs) { [groups, options] place in
+      Result { () throws(Diagnostic) -> Encoding? in
+        let group = groups[open[place]]
+        return try group.values?.encoding(by: options.actCalibrator(bitwidth: group.bitwidth))
+      }
+    }
+    for (index, result) in zip(open, found) {
+      do throws(Diagnostic) {
+        groups[index].encoding = try result.get()
+      } catch {
+        throw error.about(tensor: groups[index].members.first.map { graph[$0].name })
+      }
+    }
   }
 
   /// The encoding of a tensor and where it came from; nil where it carries none or its range is
@@ -48,13 +78,8 @@ struct ActivationGroups {
   func encoding(of id: TensorID) -> (encoding: Encoding, source: EncodingSource)? {
     guard let index = groupOf[id.index] else { return nil }
     let group = groups[root(index)]
-    if let encoding = group.encoding { return (encoding, group.source) }
-    guard let range = group.range else { return nil }
-    return (
-      RangeToEncoding.encoding(
-        min: range.lowerBound, max: range.upperBound, bitwidth: options.actBitwidth,
-        schema: options.actSchema), .calibrated
-    )
+    guard let encoding = group.encoding else { return nil }
+    return (encoding, group.source)
   }
 
   /// Whether a tensor belongs to a group.
@@ -135,7 +160,7 @@ struct ActivationGroups {
       let id = queue[next]
       next += 1
       for other in neighbours[id.index] ?? [] where groupOf[other.index] == nil {
-        guard let group = groupOf[id.index] else { continue }
+        guard let group = groupOf[id.index], fits(other, group: group) else { continue }
         groupOf[other.index] = group
         groups[group].members.append(other)
         queue.append(other)
@@ -152,7 +177,7 @@ struct ActivationGroups {
   /// Groups what no given encoding reached, with range or fixed encoding.
   private mutating func form(
     _ carriers: [Bool], _ edges: [(from: TensorID, to: TensorID, node: String)],
-    _ ranges: [TensorID: ClosedRange<Double>]
+    _ values: [TensorID: ObservedValues]
   ) {
     // Every output is tied to one input at most and nodes are in topological order, so the input's
     // group is known when the output comes.
@@ -165,7 +190,7 @@ struct ActivationGroups {
     for node in graph.nodes { order += node.outputs.filter { carriers[$0.index] } }
     for id in order where groupOf[id.index] == nil {
       let group: Int
-      if let source = origin[id], let tied = groupOf[source.index] {
+      if let source = origin[id], let tied = groupOf[source.index], fits(id, group: tied) {
         group = tied
       } else {
         group = groups.count
@@ -173,13 +198,12 @@ struct ActivationGroups {
       }
       groupOf[id.index] = group
       groups[group].members.append(id)
+      if groups[group].encoding == nil {
+        groups[group].bitwidth = groups[group].bitwidth ?? graph[id].bitwidth
+      }
     }
     for index in groups.indices where groups[index].encoding == nil {
-      for id in groups[index].members {
-        if let range = ranges[id] {
-          groups[index].range = union(groups[index].range, range)
-        }
-      }
+      groups[index].values = ObservedValues.merged(groups[index].members.compactMap { values[$0] })
     }
     for node in graph.nodes {
       for (slot, output) in node.outputs.enumerated() {
@@ -187,11 +211,19 @@ struct ActivationGroups {
           let group = groupOf[output.index], groups[group].encoding == nil
         else { continue }
         groups[group].encoding = RangeToEncoding.fixedUnit(
-          signed: signed, bitwidth: options.actBitwidth)
+          signed: signed, bitwidth: groups[group].bitwidth ?? options.actBitwidth)
         groups[group].source = .fixed
       }
     }
     parent = Array(groups.indices)
+  }
+
+  /// Whether a tensor can have the width of a group.
+  private func fits(_ id: TensorID, group: Int) -> Bool {
+    guard let bitwidth = graph[id].bitwidth,
+      let own = groups[group].encoding?.bitwidth ?? groups[group].bitwidth
+    else { return true }
+    return own == bitwidth
   }
 
   private func root(_ index: Int) -> Int {
@@ -200,40 +232,38 @@ struct ActivationGroups {
     return index
   }
 
-  private func step(_ range: ClosedRange<Double>) -> Double {
-    Double(
-      RangeToEncoding.grid(
-        min: range.lowerBound, max: range.upperBound, bitwidth: options.actBitwidth,
-        schema: options.actSchema
-      ).scale)
-  }
-
-  /// The finest step that a member of a class would have alone; nil where a range is unknown.
-  private func finestStep(_ top: Int, _ alone: [ClosedRange<Double>?]) -> Double? {
+  /// The finest step that a member of a class would have alone; nil where nothing is known of one.
+  private mutating func finestStep(_ top: Int, _ alone: [ObservedValues?]) throws(Diagnostic) -> Double? {
     var finest = Double.infinity
     for index in groups.indices where root(index) == top {
-      guard let range = alone[index] else { return nil }
-      finest = min(finest, step(range))
+      guard let values = alone[index] else { return nil }
+      if ownSteps[index] == nil { ownSteps[index] = try step(values, groups[index].bitwidth) }
+      finest = min(finest, ownSteps[index] ?? finest)
     }
     return finest
   }
 
+  private func step(_ values: ObservedValues, _ bitwidth: Int?) throws(Diagnostic) -> Double {
+    let encoding = try values.encoding(by: options.actCalibrator(bitwidth: bitwidth))
+    return Double(encoding.channels[0].scale)
+  }
+
   /// Joins the inputs of every Concat with its output where the grids allow it.
-  private mutating func joinConcats() {
-    let alone = groups.map(\.range)
+  private mutating func joinConcats() throws(Diagnostic) {
+    let alone = groups.map(\.values)
     for node in graph.nodes {
       for (slot, output) in node.outputs.enumerated()
       where node.op.quantization.output(slot) == .tiedToInputs {
         guard let made = groupOf[output.index] else { continue }
         hasTies = true
-        join(node, output: root(made), alone)
+        try join(node, output: root(made), alone)
       }
     }
   }
 
   private mutating func join(
-    _ node: Node, output: Int, _ alone: [ClosedRange<Double>?]
-  ) {
+    _ node: Node, output: Int, _ alone: [ObservedValues?]
+  ) throws(Diagnostic) {
     var sources: [Int] = []
     for case let id? in node.inputs {
       guard let group = groupOf[id.index] else { continue }
@@ -249,32 +279,32 @@ struct ActivationGroups {
       groups[output].source = groups[first].source
       return
     }
-    let open = sources.filter { groups[$0].encoding == nil }
+    let bitwidth =
+      groups[output].encoding?.bitwidth ?? groups[output].bitwidth ?? options.actBitwidth
+    let open = sources.filter {
+      groups[$0].encoding == nil && groups[$0].bitwidth ?? options.actBitwidth == bitwidth
+    }
     let coarse: Double
     if let encoding = groups[output].encoding {
       guard encoding.axis == nil, let grid = encoding.channels.first else { return }
       coarse = Double(grid.scale)
     } else {
-      var range = groups[output].range
-      for source in open { range = union(range, groups[source].range) }
-      guard let range else { return }
-      groups[output].range = range
-      coarse = step(range)
+      let all = [groups[output].values] + open.map { groups[$0].values }
+      guard let values = ObservedValues.merged(all.compactMap { $0 }) else { return }
+      coarse = try step(values, bitwidth)
     }
+    var joined = [groups[output].values]
     for source in open {
-      guard let fine = finestStep(source, alone), coarse <= fine * Self.largestGrowth else {
+      guard let fine = try finestStep(source, alone), coarse <= fine * Self.largestGrowth else {
         continue
       }
       parent[source] = output
+      joined.append(groups[source].values)
+    }
+    if groups[output].encoding == nil {
+      groups[output].values = ObservedValues.merged(joined.compactMap { $0 })
     }
   }
-}
-
-/// The smallest range that holds both; nil holds nothing.
-func union(_ a: ClosedRange<Double>?, _ b: ClosedRange<Double>?) -> ClosedRange<Double>? {
-  guard let a else { return b }
-  guard let b else { return a }
-  return min(a.lowerBound, b.lowerBound)...max(a.upperBound, b.upperBound)
 }
 
 extension QuantizationRule {

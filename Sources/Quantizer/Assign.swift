@@ -6,24 +6,34 @@ import IR
 /// both. Tensors in state given keep their encoding bit for bit, tensors in state float stay float.
 ///
 /// Throws `missing-range` where an activation was not observed (statistics are nil, or of another
-/// graph), `non-finite-weight`, `shared-weight-conflict`, `bias-overflow` where only a given weight
-/// encoding could be widened, and usage errors of the options.
+/// graph), `statistics-extrema-only` where a calibrator needs histograms, `non-finite-weight`,
+/// `shared-weight-conflict`, `bias-overflow` where only a given weight encoding could be widened, and
+/// usage errors of the options. Searches run on up to `jobs` threads; the result is the same for any.
 public func assignEncodings(
-  _ graph: Graph, statistics: Statistics?, options: QuantizerOptions
+  _ graph: Graph, statistics: Statistics?, options: QuantizerOptions, jobs: Int = 1
 ) throws(Diagnostic) -> QuantizationResult {
   try options.validate()
   guard !graph.isMaterialized else {
     throw Diagnostic(
       "already-quantized", "the graph is fixed point already", kind: .internal)
   }
-  if let statistics { try statistics.check(graph) }
-  var assigner = Assigner(graph: graph, options: options)
+  if let statistics {
+    try statistics.check(graph)
+    if options.needsHistograms {
+      try statistics.requireHistograms(
+        for: "--act_quantizer_calibration \(options.actCalibration.rawValue)")
+    }
+    if !options.skipNonfinite { try statistics.requireFinite() }
+  }
+  var assigner = Assigner(graph: graph, options: options, jobs: jobs)
+  if options.skipNonfinite { try assigner.skipNonfiniteConstants() }
   try assigner.observe(statistics)
   try assigner.assignActivations()
   assigner.findUses()
   try assigner.assignWeights()
   try assigner.assignOperands()
   try assigner.assignBiases()
+  assigner.noteOptionsWithoutEffect()
   assigner.settle()
   return QuantizationResult(
     graph: assigner.graph, notes: assigner.notes, borders: assigner.borders,
@@ -41,10 +51,11 @@ struct ConstantUse {
 struct Assigner {
   var graph: Graph
   let options: QuantizerOptions
+  let jobs: Int
   var notes: [Diagnostic] = []
   var borders: [TensorID: Encoding] = [:]
-  /// Observed range of each activation; ranges of constants that an operator ties.
-  var ranges: [TensorID: ClosedRange<Double>] = [:]
+  /// What was observed of each activation; values of constants that an operator ties.
+  var observed: [TensorID: ObservedValues] = [:]
   /// Uses of float constants by fixed-point nodes, and the constants in order of first use.
   var uses: [TensorID: [ConstantUse]] = [:]
   var constants: [TensorID] = []
@@ -52,8 +63,9 @@ struct Assigner {
   /// Whether each tensor had nothing decided about it at the start; bias copies come after these.
   let wasOpen: [Bool]
 
-  init(graph: Graph, options: QuantizerOptions) {
+  init(graph: Graph, options: QuantizerOptions, jobs: Int) {
     self.graph = graph
+    self.jobs = jobs
     self.options = options
     wasOpen = graph.tensors.map { $0.state == .open }
   }
@@ -73,26 +85,32 @@ struct Assigner {
   mutating func observe(_ statistics: Statistics?) throws(Diagnostic) {
     var ids: [String: TensorID] = [:]
     for (index, tensor) in graph.tensors.enumerated() { ids[tensor.name] = TensorID(index) }
-    for tensor in statistics?.tensors ?? [] where tensor.observer.hasRange {
-      guard let id = ids[tensor.name] else { continue }
-      ranges[id] = Double(tensor.observer.minimum)...Double(tensor.observer.maximum)
+    for tensor in statistics?.tensors ?? [] {
+      guard let id = ids[tensor.name], let values = ObservedValues(tensor) else { continue }
+      observed[id] = values
     }
     for node in graph.nodes {
       for (slot, id) in node.inputs.enumerated() {
-        guard let id, ranges[id] == nil, graph[id].type.element == .float32,
+        guard let id, observed[id] == nil, graph[id].type.element == .float32,
           node.outputs.indices.contains(where: {
             node.op.quantization.ties(input: slot, output: $0)
           }), let constant = graph[id].constant
         else { continue }
-        let range = try constantRange(graph[id], constant.floats())
-        ranges[id] = Double(range.lowerBound)...Double(range.upperBound)
+        try observe(id, constant)
       }
     }
   }
 
+  /// Takes the values of a constant for observed ones.
+  private mutating func observe(_ id: TensorID, _ constant: Constant) throws(Diagnostic) {
+    let values = constant.floats()
+    _ = try constantRange(graph[id], values)
+    observed[id] = ObservedValues(values.isEmpty ? [0] : values, histogram: options.needsHistograms)
+  }
+
   /// Encodings of inputs, results and tied constants; then of what lies inside fused pairs.
   mutating func assignActivations() throws(Diagnostic) {
-    let groups = ActivationGroups(graph, ranges: ranges, options: options)
+    let groups = try ActivationGroups(graph, values: observed, options: options, jobs: jobs)
     for node in groups.conflicts {
       notes.append(
         Diagnostic(
@@ -159,14 +177,9 @@ struct Assigner {
     for node in graph.nodes {
       for slot in node.inputs.indices where rules.need(node, slot) == .unknown {
         guard let id = node.inputs[slot], graph[id].state == .float else { continue }
-        if ranges[id] == nil, let constant = graph[id].constant {
-          let range = try constantRange(graph[id], constant.floats())
-          ranges[id] = Double(range.lowerBound)...Double(range.upperBound)
-        }
-        guard let range = ranges[id] else { continue }
-        borders[id] = RangeToEncoding.encoding(
-          min: range.lowerBound, max: range.upperBound, bitwidth: options.actBitwidth,
-          schema: options.actSchema)
+        if observed[id] == nil, let constant = graph[id].constant { try observe(id, constant) }
+        guard let values = observed[id] else { continue }
+        borders[id] = try values.encoding(by: options.actCalibrator(), jobs: jobs)
       }
     }
   }

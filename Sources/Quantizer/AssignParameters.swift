@@ -1,38 +1,120 @@
 import Calibration
 import IR
 
+/// A weight whose encoding is to be found.
+private struct WeightWork: Sendable {
+  let id: TensorID
+  let constant: Constant
+  /// Channel axis, -1 for one grid.
+  let axis: Int
+  let calibrator: Calibrator
+
+  /// Whether one thread alone would keep the others waiting.
+  var isLarge: Bool { constant.type.count > 1 << 18 }
+
+  /// The encoding, and how many of its grids hold nothing but zeros.
+  func result(
+    _ graph: Graph, jobs: Int
+  ) -> Result<(encoding: Encoding, zeros: Int), Diagnostic> {
+    Result { () throws(Diagnostic) in
+      let values = constant.floats()
+      let whole = try constantRange(graph[id], values)
+      do throws(Diagnostic) {
+        guard axis >= 0 else {
+          let encoding =
+            values.isEmpty
+            ? try calibrator.encoding(min: 0, max: 0) : try calibrator.encoding(of: values, jobs: jobs)
+          return (encoding, whole == 0...0 ? 1 : 0)
+        }
+        let shape = constant.type.shape
+        let zeros = channelRanges(values, shape: shape, axis: axis).count { $0 == 0...0 }
+        return (try calibrator.encoding(of: values, shape: shape, axis: axis, jobs: jobs), zeros)
+      } catch {
+        throw error.about(tensor: graph[id].name)
+      }
+    }
+  }
+}
+
 extension Assigner {
-  /// Encodings of weights, per tensor or per channel; one for all users of a shared weight.
+  /// A warning about an option.
+  mutating func noteWithoutEffect(_ message: String) {
+    notes.append(Diagnostic("option-without-effect", message, severity: .warning))
+  }
+
+  /// Warnings of restrictions of symmetric grids where there is none, of rules that lose zero.
+  mutating func noteOptionsWithoutEffect() {
+    let symmetric = graph.tensors.contains {
+      $0.encodingSource == .calibrated && $0.encoding?.symmetric == true
+        && $0.encoding?.bitwidth != 32
+    }
+    guard !symmetric else { return }
+    if options.steps != nil {
+      noteWithoutEffect(
+        "--restrict_quantization_steps changed 0 tensors: none has a symmetric grid")
+    }
+    if options.strictSymmetric {
+      noteWithoutEffect("strict symmetric changed 0 tensors: none has a symmetric grid")
+    }
+  }
+
+  /// Takes NaN and infinities out of constants: zero, or the largest finite value of that sign.
+  mutating func skipNonfiniteConstants() throws(Diagnostic) {
+    var failures: [Diagnostic] = []
+    for index in graph.tensors.indices where graph.tensors[index].type.element == .float32 {
+      guard let constant = graph.tensors[index].constant else { continue }
+      var values = constant.floats()
+      var seen = MinMaxObserver()
+      values.withUnsafeBufferPointer { seen.observe($0) }
+      guard seen.nonFinite > 0 else { continue }
+      let name = graph.tensors[index].name
+      guard seen.hasRange else {
+        failures.append(
+          Diagnostic(
+            "non-finite-weight", "all \(seen.count) values are NaN or infinite", at: .init(tensor: name),
+            hint: "repair the model: such values cannot be quantized"))
+        continue
+      }
+      for place in values.indices where !values[place].isFinite {
+        values[place] =
+          values[place].isNaN
+          ? 0 : values[place] > 0 ? max(seen.maximum, 0) : min(seen.minimum, 0)
+      }
+      graph.tensors[index].constant = Constant(values, shape: constant.type.shape)
+      notes.append(
+        Diagnostic(
+          "skipped-nonfinite",
+          "\(seen.nonFinite) of \(seen.count) values are NaN or infinite: zero, or the largest finite "
+            + "value of their sign, takes their place", at: .init(tensor: name), severity: .warning))
+    }
+    if let failure = Diagnostic.combining(failures) { throw failure }
+  }
+
+  /// Encodings of weights, per tensor or per channel; one for all users of a shared weight. Searches
+  /// are shared out to threads: small weights one each, large ones by channel or candidate.
   mutating func assignWeights() throws(Diagnostic) {
-    var zeroChannels = 0
-    var zeroWeights = 0
-    var perChannel = 0
+    var work: [WeightWork] = []
     var weights = 0
     for id in constants {
       guard let axis = try weightAxis(id) else { continue }
       weights += 1
       guard graph[id].state == .open, let constant = graph[id].constant else { continue }
-      let values = constant.floats()
-      let whole = try constantRange(graph[id], values)
-      var zeros = 0
-      if axis >= 0 {
-        let list = channelRanges(values, shape: constant.type.shape, axis: axis)
-        perChannel += 1
-        zeros = list.count { $0 == 0...0 }
-        give(
-          id,
-          RangeToEncoding.perChannel(list, axis: axis, bitwidth: options.weightsBitwidth),
-          .calibrated)
-      } else {
-        zeros = whole == 0...0 ? 1 : 0
-        give(
-          id,
-          RangeToEncoding.encoding(
-            min: Double(whole.lowerBound), max: Double(whole.upperBound),
-            bitwidth: options.weightsBitwidth, schema: options.paramSchema), .calibrated)
-      }
-      zeroChannels += zeros
-      zeroWeights += zeros > 0 ? 1 : 0
+      let calibrator = options.paramCalibrator(bitwidth: graph[id].bitwidth)
+      work.append(WeightWork(id: id, constant: constant, axis: axis, calibrator: calibrator))
+    }
+    var results = parallelMap(work.count, jobs: jobs) { [work, graph] place in
+      work[place].isLarge ? nil : work[place].result(graph, jobs: 1)
+    }
+    for place in work.indices where work[place].isLarge {
+      results[place] = work[place].result(graph, jobs: jobs)
+    }
+    var zeroChannels = 0
+    var zeroWeights = 0
+    for (item, result) in zip(work, results) {
+      guard let found = try result?.get() else { continue }
+      give(item.id, found.encoding, .calibrated)
+      zeroChannels += found.zeros
+      zeroWeights += found.zeros > 0 ? 1 : 0
     }
     if zeroChannels > 0 {
       notes.append(
@@ -41,18 +123,20 @@ extension Assigner {
           "\(zeroChannels) channels of \(zeroWeights) weights are all zero and get the least range",
           severity: .note))
     }
-    if options.perChannel && perChannel == 0 {
-      notes.append(
-        Diagnostic(
-          "option-without-effect",
-          "--use_per_channel_quantization changed 0 weights: no convolution weight is open",
-          severity: .warning))
+    let whole = work.count { $0.axis < 0 }
+    if options.perChannel && whole == work.count {
+      noteWithoutEffect(
+        "--use_per_channel_quantization changed 0 weights: no convolution weight is open")
     }
     if options.weightsBitwidth != QuantizerOptions().weightsBitwidth && weights == 0 {
-      notes.append(
-        Diagnostic(
-          "option-without-effect", "--weights_bitwidth changed 0 weights: the graph has none",
-          severity: .warning))
+      noteWithoutEffect("--weights_bitwidth changed 0 weights: the graph has none")
+    }
+    if options.paramRule != .none && whole == 0 {
+      noteWithoutEffect(
+        "--param_quantizer \(options.paramRule.rawValue) changed 0 weights: none has one grid for all")
+    }
+    if options.paramCalibration != .minMax && work.isEmpty {
+      noteWithoutEffect("--param_quantizer_calibration changed 0 weights: none is open")
     }
   }
 
@@ -83,14 +167,17 @@ extension Assigner {
     for id in constants where graph[id].state == .open {
       let found = (uses[id] ?? []).first { $0.role == .activation }
       guard let use = found, let constant = graph[id].constant else { continue }
-      let range = try constantRange(graph[id], constant.floats())
+      let values = constant.floats()
+      let range = try constantRange(graph[id], values)
       let made = graph.nodes[use.node].outputs.compactMap { graph[$0].encoding }.first
-      give(
-        id,
-        RangeToEncoding.encoding(
-          min: Double(range.lowerBound), max: Double(range.upperBound),
-          bitwidth: made?.bitwidth ?? options.actBitwidth, schema: options.paramSchema),
-        .calibrated)
+      var calibrator = options.paramCalibrator(
+        bitwidth: graph[id].bitwidth ?? made?.bitwidth ?? options.actBitwidth)
+      calibrator.rule = .none
+      let encoding =
+        values.isEmpty
+        ? try calibrator.encoding(min: Double(range.lowerBound), max: Double(range.upperBound))
+        : try calibrator.encoding(of: values, jobs: jobs)
+      give(id, encoding, .calibrated)
     }
   }
 
@@ -103,13 +190,14 @@ extension Assigner {
       guard !found.isEmpty else { continue }
       let values = constant.floats()
       let range = try constantRange(graph[id], values)
-      if options.biasBitwidth != 32 {
+      let bitwidth = graph[id].bitwidth ?? options.biasBitwidth
+      if bitwidth != 32 {
         guard graph[id].state == .open else { continue }
+        let calibrator = options.biasCalibrator(bitwidth: bitwidth)
         give(
           id,
-          RangeToEncoding.encoding(
-            min: Double(range.lowerBound), max: Double(range.upperBound),
-            bitwidth: options.biasBitwidth, schema: options.paramSchema), .calibrated)
+          try calibrator.encoding(min: Double(range.lowerBound), max: Double(range.upperBound)),
+          .calibrated)
         continue
       }
       for use in found { biases.append((id, use, values)) }

@@ -1,10 +1,10 @@
 import IR
 
 extension Graph {
-  /// SHA-256, in hexadecimal digits, of what decides the observed values: structure, weights, and
-  /// the set of observed tensors. Annotations (encodings, states) and the order of the tensor array
-  /// do not enter.
-  public func observationHash() -> String {
+  /// SHA-256, in hexadecimal digits, of what decides the observed values: structure and weights.
+  /// Annotations (encodings, states), the order of the tensor array and the choice of outputs do not
+  /// enter; version 1, of the first statistics files, took outputs and observed tensors in.
+  public func observationHash(version: Int = 2) -> String {
     var hasher = SHA256()
     /// Every text is followed by a byte that cannot occur in UTF-8, so parts cannot run together.
     func add(_ text: String) {
@@ -16,7 +16,7 @@ extension Graph {
       add(tensor.type.logical.description)
     }
     var seen = Set<TensorID>()
-    add("observation 1")
+    add("observation \(version)")
     for id in inputs { add(self[id]) }
     for node in nodes {
       add("node")
@@ -40,10 +40,12 @@ extension Graph {
       add("out")
       for output in node.outputs { add(self[output]) }
     }
-    add("outputs")
-    for id in outputs { add(self[id].name) }
-    add("observed")
-    for id in ObservationSet(self).tensors { add(self[id].name) }
+    if version == 1 {
+      add("outputs")
+      for id in outputs { add(self[id].name) }
+      add("observed")
+      for id in ObservationSet(self).tensors { add(self[id].name) }
+    }
     return SHA256.hex(hasher.finalize())
   }
 }

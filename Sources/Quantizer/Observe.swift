@@ -7,10 +7,29 @@ import Synchronization
 /// element types. Called from several threads.
 public typealias SampleLoader = @Sendable (_ index: Int) throws(Diagnostic) -> [Bytes]
 
-/// What one worker has: its executor and its own observers.
+/// What is observed, and how.
+public struct ObservationOptions: Sendable, Hashable {
+  /// A histogram of every tensor, not only extrema.
+  public var histograms = false
+  /// NaN and infinities are left out and counted instead of being errors (`--skip_nonfinite`).
+  public var skipNonfinite = false
+
+  /// Extrema only; every value must be finite.
+  public init() {}
+
+  /// What `options` need.
+  public init(_ options: QuantizerOptions) {
+    histograms = options.needsHistograms
+    skipNonfinite = options.skipNonfinite
+  }
+}
+
+/// What one worker has: its executor and its own observers; tables for counting, which all observers
+/// share.
 private struct ObservationWorker {
   let executor: any PlanWorker
-  var observers: [MinMaxObserver]
+  var observers: [TensorStatistics]
+  let scratch = HistogramScratch()
   var hash = CalibrationHash()
   var samples = 0
 }
@@ -19,32 +38,32 @@ private struct ObservationWorker {
 /// place; memory does not grow with the number of samples. The result is the same for every `jobs`
 /// and every order of the samples.
 ///
-/// A NaN or an infinity is an error that names tensor, sample and element. `progress` is told the
+/// A NaN or an infinity is an error that names tensor, sample and element, unless `options` leave them
+/// out; then a tensor without any finite value is one. `progress` is told the
 /// number of finished samples, from several threads; `sampleName` names a sample in messages.
 public func observe(
   _ graph: Graph, backend: any Backend, sampleCount: Int, load: @escaping SampleLoader, jobs: Int,
+  options: ObservationOptions = .init(),
   sampleName: @escaping @Sendable (Int) -> String = { "\($0 + 1)" },
   progress: (@Sendable (_ done: Int) -> Void)? = nil
 ) throws(Diagnostic) -> Statistics {
   guard sampleCount > 0 else {
     throw Diagnostic("no-samples", "calibration needs at least one sample")
   }
-  var statistics = Statistics(observing: graph)
+  var statistics = Statistics(observing: graph, histograms: options.histograms)
   let set = ObservationSet(graph)
   var slots: [TensorID: Int] = [:]
   for (slot, id) in set.tensors.enumerated() { slots[id] = slot }
   let plan = try backend.prepare(
     graph, options: PlanOptions(simulate: false, taps: Set(set.intermediates)))
-  let observed = ObservedGraph(graph: graph, slots: slots)
+  let observed = ObservedGraph(graph: graph, slots: slots, options: options)
+  let empty = statistics.tensors
   let done = Mutex(0)
 
   let workers = try runSamples(
     count: sampleCount, jobs: max(1, min(jobs, sampleCount)),
     makeState: { (_: Int) throws(Diagnostic) -> ObservationWorker in
-      ObservationWorker(
-        executor: try plan.makeWorker(),
-        observers: [MinMaxObserver](
-          repeating: MinMaxObserver(), count: observed.slots.count))
+      ObservationWorker(executor: try plan.makeWorker(), observers: empty)
     },
     body: { (worker: inout ObservationWorker, index: Int) throws(Diagnostic) in
       let inputs = try load(index)
@@ -66,7 +85,7 @@ public func observe(
     statistics.sampleCount += worker.samples
     statistics.calibrationHash.merge(worker.hash)
     for slot in worker.observers.indices {
-      statistics.tensors[slot].observer.merge(worker.observers[slot])
+      statistics.tensors[slot].merge(worker.observers[slot])
     }
   }
   for (tensor, id) in zip(statistics.tensors, set.tensors) where !tensor.observer.hasRange {
@@ -74,6 +93,12 @@ public func observe(
       throw Diagnostic(
         "empty-tensor", "it has no elements (\(graph[id].type)), so calibration finds no range",
         at: .init(tensor: tensor.name), hint: "convert the model with shapes that hold data")
+    }
+    if tensor.observer.count > 0 {
+      throw Diagnostic(
+        "non-finite-activation",
+        "all \(tensor.observer.count) observed values are NaN or infinite",
+        at: .init(tensor: tensor.name), hint: "no range can be found: repair the model or the samples")
     }
     throw Diagnostic(
       "unobserved-tensor", "the runtime showed no value of an observed tensor",
@@ -87,6 +112,7 @@ public func observe(
 private struct ObservedGraph: Sendable {
   let graph: Graph
   let slots: [TensorID: Int]
+  let options: ObservationOptions
 
   /// Hashes, checks, runs and observes one sample.
   func run(_ inputs: [Bytes], on worker: inout ObservationWorker) throws(Diagnostic) {
@@ -107,9 +133,9 @@ private struct ObservedGraph: Sendable {
     defer { withExtendedLifetime(ready) {} }
     worker.hash.add(digest: digest(ready))
     for (id, bytes) in zip(graph.inputs, ready) where slots[id] != nil {
-      try observe(id, bytes.buffer, &worker.observers)
+      try observe(id, bytes.buffer, &worker.observers, worker.scratch)
     }
-    let executor = worker.executor
+    let (executor, scratch) = (worker.executor, worker.scratch)
     // The tap may not capture an inout parameter: the observers go to a local variable and back.
     var observers = worker.observers
     worker.observers = []
@@ -117,26 +143,28 @@ private struct ObservedGraph: Sendable {
     _ = try executor.run(
       ready,
       tap: { (id: TensorID, view: TensorView) throws(Diagnostic) in
-        try observe(id, view.bytes, &observers)
+        try observe(id, view.bytes, &observers, scratch)
       })
     worker.samples += 1
   }
 
   private func observe(
-    _ id: TensorID, _ bytes: UnsafeRawBufferPointer, _ observers: inout [MinMaxObserver]
+    _ id: TensorID, _ bytes: UnsafeRawBufferPointer, _ observers: inout [TensorStatistics],
+    _ scratch: HistogramScratch
   ) throws(Diagnostic) {
     guard let slot = slots[id] else { return }
+    let values = bytes.assumingMemoryBound(to: Float.self)
     var seen = MinMaxObserver()
-    seen.observe(bytes.assumingMemoryBound(to: Float.self))
-    if let element = seen.firstNonFinite {
+    seen.observe(values)
+    if let element = seen.firstNonFinite, !options.skipNonfinite {
       throw Diagnostic(
         "non-finite-activation",
         "\(seen.nonFinite) of \(seen.count) values are NaN or infinite, the first is element "
           + "\(element)",
         at: .init(tensor: graph[id].name),
-        hint: "calibration needs finite values; look at the sample with qinspect or NumPy")
+        hint: "look at the sample with qinspect or NumPy; --skip_nonfinite leaves such values out")
     }
-    observers[slot].merge(seen)
+    observers[slot].observe(values, seen: seen.withoutPlaces, scratch: scratch)
   }
 
   /// SHA-256 over the bytes of all inputs, in order of their names.

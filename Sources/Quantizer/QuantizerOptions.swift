@@ -9,6 +9,24 @@ public struct QuantizerOptions: Sendable, Hashable {
   public var weightsBitwidth = 8
   /// Bits of biases: 8 or 32.
   public var biasBitwidth = 8
+  /// From statistics to ranges of activations.
+  public var actCalibration = CalibrationMethod.minMax
+  /// From values to ranges of weights and of constants among activations; biases keep their range.
+  public var paramCalibration = CalibrationMethod.minMax
+  /// Parameters of the method of activations.
+  public var actParameters = CalibratorParameters()
+  /// Parameters of the method of weights.
+  public var paramParameters = CalibratorParameters()
+  /// A rule that makes grids of activations in place of method and schema: `clip` or none.
+  public var actRule = RangeRule.none
+  /// A rule that makes grids of weights per tensor in place of method and schema.
+  public var paramRule = RangeRule.none
+  /// Symmetric grids leave the lowest code unused.
+  public var strictSymmetric = false
+  /// The codes that symmetric grids may use, all where nil.
+  public var steps: QuantizationSteps?
+  /// NaN and infinities in samples and weights are left out.
+  public var skipNonfinite = false
   /// How ranges of activations become grids.
   public var actSchema = QuantizerSchema.asymmetric
   /// How ranges of weights, other constants and 8-bit biases become grids; weights per channel are
@@ -34,21 +52,69 @@ public struct QuantizerOptions: Sendable, Hashable {
     try check("act_bitwidth", actBitwidth, [8, 16])
     try check("weights_bitwidth", weightsBitwidth, [8, 16])
     try check("bias_bitwidth", biasBitwidth, [8, 32])
+    try actParameters.validate()
+    try paramParameters.validate()
+    guard actRule != .adjusted else {
+      throw Diagnostic(
+        "bad-rule", "the adjusted quantizer is one of weights, not of activations", kind: .usage)
+    }
+    if paramRule == .adjusted, weightsBitwidth > 8 {
+      throw Diagnostic(
+        "bad-rule",
+        "the adjusted quantizer works with weights of at most 8 bits, not "
+          + "\(weightsBitwidth)", hint: "use --param_quantizer_calibration sqnr", kind: .usage)
+    }
+    guard let steps else { return }
+    if actSchema != .asymmetric { try steps.check(bitwidth: actBitwidth) }
+    if paramSchema != .asymmetric || perChannel { try steps.check(bitwidth: weightsBitwidth) }
+    if paramSchema != .asymmetric, biasBitwidth == 8 { try steps.check(bitwidth: 8) }
+  }
+
+  /// Whether activations cannot be calibrated from extrema alone.
+  public var needsHistograms: Bool { actCalibration != .minMax && actRule == .none }
+
+  /// What makes encodings of activations.
+  public func actCalibrator(bitwidth: Int? = nil) -> Calibrator {
+    Calibrator(
+      method: actCalibration, schema: actSchema, bitwidth: bitwidth ?? actBitwidth,
+      strict: strictSymmetric, steps: steps, rule: actRule, parameters: actParameters)
+  }
+
+  /// What makes encodings of weights.
+  public func paramCalibrator(bitwidth: Int? = nil) -> Calibrator {
+    Calibrator(
+      method: paramCalibration, schema: paramSchema, bitwidth: bitwidth ?? weightsBitwidth,
+      strict: strictSymmetric, steps: steps, rule: paramRule, parameters: paramParameters)
+  }
+
+  /// What makes encodings of biases with a grid of their own: the parameters' schema, the whole range.
+  public func biasCalibrator(bitwidth: Int) -> Calibrator {
+    Calibrator(
+      method: .minMax, schema: paramSchema, bitwidth: bitwidth, strict: strictSymmetric, steps: steps)
   }
 
   /// Every option that changes the result, with its value as on the command line, defaults
   /// included.
   public var normalized: [String: String] {
-    [
+    var result = [
       "act_bitwidth": "\(actBitwidth)",
       "weights_bitwidth": "\(weightsBitwidth)",
       "bias_bitwidth": "\(biasBitwidth)",
-      "act_quantizer_calibration": "min-max",
-      "param_quantizer_calibration": "min-max",
+      "act_quantizer": actRule.rawValue,
+      "param_quantizer": paramRule.rawValue,
+      "act_quantizer_calibration": actCalibration.rawValue,
+      "param_quantizer_calibration": paramCalibration.rawValue,
+      "restrict_quantization_steps": steps?.description ?? "none",
+      "strict_symmetric": "\(strictSymmetric)",
+      "skip_nonfinite": "\(skipNonfinite)",
       "act_quantizer_schema": actSchema.rawValue,
       "param_quantizer_schema": paramSchema.rawValue,
       "use_per_channel_quantization": "\(perChannel)",
       "include_data_invariant_ops": "\(includeDataInvariantOps)",
     ]
+    for (side, parameters) in [("act", actParameters), ("param", paramParameters)] {
+      for (name, value) in parameters.normalized { result["\(side).\(name)"] = value }
+    }
+    return result
   }
 }

@@ -3,6 +3,8 @@ import Foundation
 import IR
 
 /// The JSON form of ``Statistics``. Numbers are written as Double, which holds every Float exactly.
+/// Width and place of a histogram's bins follow from the extrema; the counts are LEB128 numbers in
+/// base64, a zero followed by how many more zeros come.
 private struct StatisticsDocument: Codable {
   struct TensorRecord: Codable {
     var name: String
@@ -10,6 +12,10 @@ private struct StatisticsDocument: Codable {
     var max: Double
     var count: Int
     var zeros: Int
+    /// Absent where zero, and in version 1.
+    var nonfinite: Int?
+    /// Absent where only extrema were observed, and in version 1.
+    var histogram: String?
   }
   var format: String
   var version: Int
@@ -21,7 +27,8 @@ private struct StatisticsDocument: Codable {
 }
 
 private let formatName = "qtools-statistics"
-private let formatVersion = 1
+private let formatVersion = 2
+private let readVersions = 1...formatVersion
 
 extension Statistics {
   /// The file's content: the same bytes for equal statistics. Throws `statistics-empty` where a
@@ -37,7 +44,9 @@ extension Statistics {
       records.append(
         .init(
           name: tensor.name, min: Double(seen.minimum), max: Double(seen.maximum),
-          count: seen.count, zeros: seen.zeros))
+          count: seen.count, zeros: seen.zeros,
+          nonfinite: seen.nonFinite > 0 ? seen.nonFinite : nil,
+          histogram: tensor.histogram.map { Data(CountCoding.encoded($0.counts)).base64EncodedString() }))
     }
     let document = StatisticsDocument(
       format: formatName, version: formatVersion, graph: graphHash,
@@ -66,10 +75,10 @@ extension Statistics {
     guard document.format == formatName else {
       throw statisticsFailure("format is \(document.format.debugDescription)", "format")
     }
-    guard document.version == formatVersion else {
+    guard readVersions.contains(document.version) else {
       throw statisticsFailure(
-        "version \(document.version) is not \(formatVersion), the one this program reads", "version"
-      )
+        "version \(document.version) is none of \(readVersions.lowerBound) to "
+          + "\(readVersions.upperBound), which this program reads", "version")
     }
     guard CalibrationHash(hex: document.graph) != nil else {
       throw statisticsFailure("the hash must have 64 hexadecimal digits", "graph")
@@ -95,18 +104,29 @@ extension Statistics {
       else {
         throw statisticsFailure("min and max must be Float32 values, min not above max", path)
       }
-      guard record.count > 0, record.zeros >= 0, record.zeros <= record.count else {
-        throw statisticsFailure("count and zeros do not fit together", path)
+      let skipped = record.nonfinite ?? 0
+      guard record.count > 0, record.zeros >= 0, skipped >= 0, skipped < record.count,
+        record.zeros <= record.count - skipped
+      else {
+        throw statisticsFailure("count, zeros and nonfinite do not fit together", path)
       }
-      list.append(
-        TensorStatistics(
-          name: record.name,
-          observer: MinMaxObserver(
-            minimum: least, maximum: most, count: record.count, zeros: record.zeros)))
+      let extrema = MinMaxObserver(
+        minimum: least, maximum: most, count: record.count, zeros: record.zeros, nonFinite: skipped)
+      guard let text = record.histogram else {
+        list.append(TensorStatistics(name: record.name, observer: extrema))
+        continue
+      }
+      guard let data = Data(base64Encoded: text), let counts = CountCoding.decoded([UInt8](data)),
+        let histogram = HistogramObserver(extrema: extrema, counts: counts)
+      else {
+        throw statisticsFailure("the counts do not fit min, max, count and zeros", "\(path).histogram")
+      }
+      list.append(TensorStatistics(name: record.name, histogram: histogram))
     }
     self.init(
       graphHash: document.graph, calibrationHash: calibration, sampleCount: document.samples,
       backends: document.backends, tensors: list)
+    hashVersion = document.version
   }
 
   /// Reads a file that `--save_stats` wrote. Errors name the file.
@@ -137,6 +157,57 @@ extension Statistics {
         "the statistics file cannot be written: \(error.localizedDescription)",
         at: .init(file: path), kind: .output)
     }
+  }
+}
+
+/// Counts as bytes: LEB128, and after a zero the number of further zeros.
+private enum CountCoding {
+  static func encoded(_ counts: [UInt64]) -> [UInt8] {
+    var bytes: [UInt8] = []
+    func add(_ number: UInt64) {
+      var rest = number
+      while rest >= 0x80 {
+        bytes.append(UInt8(truncatingIfNeeded: rest) | 0x80)
+        rest >>= 7
+      }
+      bytes.append(UInt8(rest))
+    }
+    var index = 0
+    while index < counts.count {
+      add(counts[index])
+      let start = index
+      index += 1
+      guard counts[start] == 0 else { continue }
+      while index < counts.count, counts[index] == 0 { index += 1 }
+      add(UInt64(index - start - 1))
+    }
+    return bytes
+  }
+
+  /// nil where the bytes are no counts of a histogram.
+  static func decoded(_ bytes: [UInt8]) -> [UInt64]? {
+    let most = HistogramObserver.maximumBins
+    var counts: [UInt64] = []
+    var rest = bytes[...]
+    func number() -> UInt64? {
+      var result: UInt64 = 0
+      var shift: UInt64 = 0
+      while let byte = rest.popFirst() {
+        guard shift < 63 || byte & 0x7F <= 1, shift < 64 else { return nil }
+        result |= UInt64(byte & 0x7F) << shift
+        if byte < 0x80 { return result }
+        shift += 7
+      }
+      return nil
+    }
+    while !rest.isEmpty {
+      guard let count = number(), counts.count < most else { return nil }
+      counts.append(count)
+      guard count == 0 else { continue }
+      guard let more = number(), more <= UInt64(most - counts.count) else { return nil }
+      counts += [UInt64](repeating: 0, count: Int(more))
+    }
+    return counts
   }
 }
 

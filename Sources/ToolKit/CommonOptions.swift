@@ -34,6 +34,9 @@ public struct JobsOption: ParsableArguments {
       valueName: "n"))
   public var jobs: Int?
 
+  /// Threads for work that needs no arena.
+  public var threads: Int { Jobs.resolve(requested: jobs, arenaBytes: 0) }
+
   /// For the parser.
   public init() {}
 

@@ -64,19 +64,22 @@ struct CalibrationOptions: ParsableArguments {
 
   /// Runs the samples, or reads and merges what was observed before.
   func statistics(
-    _ graph: Graph, _ samples: CalibrationSamples?, _ session: ToolSession
+    _ graph: Graph, _ samples: CalibrationSamples?, _ options: QuantizerOptions,
+    _ session: ToolSession
   ) throws(Diagnostic) -> Statistics {
     let statistics: Statistics
     if let source = samples?.source {
       statistics = try session.phase("calibrate") { () throws(Diagnostic) in
-        try observed(graph, source, session)
+        var observing = ObservationOptions(options)
+        if saveStats != nil { observing.histograms = true }
+        return try observed(graph, source, observing, session)
       }
     } else {
       statistics = try session.phase("load statistics") { () throws(Diagnostic) in
-        var merged = Statistics(observing: graph)
+        var merged = Statistics(observing: graph, histograms: true)
         for path in loadStats {
           do throws(Diagnostic) {
-            try merged.merge(try Statistics.load(path: path))
+            try merged.merge(try Statistics.load(path: path).rebound(to: graph))
           } catch {
             throw error.inFile(path)
           }
@@ -89,7 +92,7 @@ struct CalibrationOptions: ParsableArguments {
   }
 
   private func observed(
-    _ graph: Graph, _ source: SampleSource, _ session: ToolSession
+    _ graph: Graph, _ source: SampleSource, _ options: ObservationOptions, _ session: ToolSession
   ) throws(Diagnostic) -> Statistics {
     // Tapped tensors keep their memory, so an arena holds up to all activations.
     let arena = graph.tensors.lazy.filter { $0.constant == nil }
@@ -100,7 +103,7 @@ struct CalibrationOptions: ParsableArguments {
     return try observe(
       graph, backend: (backend ?? .onednn).backend, sampleCount: source.count,
       load: { (index) throws(Diagnostic) in try source.load(index) }, jobs: workers,
-      sampleName: { source.name(of: $0) }, progress: { _ in progress.advance() })
+      options: options, sampleName: { source.name(of: $0) }, progress: { _ in progress.advance() })
   }
 }
 

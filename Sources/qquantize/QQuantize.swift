@@ -62,7 +62,7 @@ struct QQuantize: ToolCommand {
       try calibration.samples(of: &file.graph, session)
     }
     try session.checkOutputs(main: output, others: [calibration.saveStats, depfile.depfile])
-    session.printer.report(optionsWithoutEffect(options))
+    session.printer.report(try optionsWithoutEffect(options))
     // Made before the work, so that a rule that cannot be written costs no inference.
     let rule = try depfile.depfile.map { (_) throws(Diagnostic) in
       try session.dependencies(of: output ?? calibration.saveStats ?? inputDLC)
@@ -71,7 +71,7 @@ struct QQuantize: ToolCommand {
       try session.printResult(Placement.table(file.graph, options))
       return .done
     }
-    let statistics = try calibration.statistics(file.graph, samples, session)
+    let statistics = try calibration.statistics(file.graph, samples, options, session)
     try session.printer.checkWarnings()
     if let path = calibration.saveStats, !dryRun {
       try session.phase("write") { () throws(Diagnostic) in
@@ -89,12 +89,12 @@ struct QQuantize: ToolCommand {
   }
 
   /// Warnings of options that this run has no use for.
-  private func optionsWithoutEffect(_ options: QuantizerOptions) -> [Diagnostic] {
-    var found = calibration.optionsWithoutEffect
+  private func optionsWithoutEffect(_ options: QuantizerOptions) throws(Diagnostic) -> [Diagnostic] {
+    var found = calibration.optionsWithoutEffect + (try quantization.optionsWithoutEffect())
     if output == nil {
       let defaults = QuantizerOptions().normalized
       for (name, value) in options.normalized.sorted(by: { $0.key < $1.key })
-      where defaults[name] != value {
+      where defaults[name] != value && name != "skip_nonfinite" {
         found.append(
           Diagnostic(
             "option-without-effect",
@@ -112,7 +112,8 @@ struct QQuantize: ToolCommand {
   ) throws(Diagnostic) {
     let before = Placement.parameterBytes(file.graph)
     let result = try session.phase("encodings") { () throws(Diagnostic) in
-      try assignEncodings(file.graph, statistics: statistics, options: options)
+      try assignEncodings(
+        file.graph, statistics: statistics, options: options, jobs: calibration.jobs.threads)
     }
     session.printer.report(result.notes)
     file.graph = try session.phase("weights") { () throws(Diagnostic) in

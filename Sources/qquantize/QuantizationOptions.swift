@@ -19,6 +19,14 @@ struct QuantizationOptions: ParsableArguments {
     help: ArgumentHelp("Bits of biases: 8 or 32.", valueName: "bits"))
   var biasBitwidth = 8
   @Option(
+    name: .customLong("act_quantizer_calibration"),
+    help: "From observed values to ranges of activations (default: min-max).")
+  var actCalibration: CalibrationMethod?
+  @Option(
+    name: .customLong("param_quantizer_calibration"),
+    help: "From values to ranges of weights (default: min-max).")
+  var paramCalibration: CalibrationMethod?
+  @Option(
     name: .customLong("act_quantizer_schema"),
     help: "Grid of activations (default: asymmetric).")
   var actSchema: QuantizerSchema?
@@ -27,11 +35,26 @@ struct QuantizationOptions: ParsableArguments {
     help: "Grid of weights and other parameters (default: asymmetric).")
   var paramSchema: QuantizerSchema?
   @Option(
-    name: .customLong("act_quantizer"), help: "Older spelling of --act_quantizer_schema.")
+    name: .customLong("act_quantizer"),
+    help: "Older spelling of calibration and schema together; \"enhanced weights\" names its side.")
   var actQuantizer: LegacyQuantizer?
-  @Option(
-    name: .customLong("param_quantizer"), help: "Older spelling of --param_quantizer_schema.")
+  @Option(name: .customLong("param_quantizer"), help: "The same for weights.")
   var paramQuantizer: LegacyQuantizer?
+  @Option(
+    name: .customLong("percentile_calibration_value"),
+    help: ArgumentHelp(
+      "Share of the values inside each end of the range, 90 to 100 (default: 99.99).",
+      valueName: "percent"))
+  var percentile: Double?
+  @Option(
+    name: .customLong("restrict_quantization_steps"), parsing: .unconditional,
+    help: ArgumentHelp(
+      "Least and largest code of symmetric grids, \"-0x80 0x7F\" say.", valueName: "MIN MAX"))
+  var restrictSteps: String?
+  @Flag(
+    name: .customLong("skip_nonfinite"),
+    help: "Leave NaN and infinities out of samples and weights, and count them.")
+  var skipNonfinite = false
   @Flag(
     name: .customLong("use_per_channel_quantization"),
     help: "A grid for each output channel of convolutions, symmetric.")
@@ -42,17 +65,37 @@ struct QuantizationOptions: ParsableArguments {
   var includeDataInvariantOps = false
 
   func validate() throws {
-    if actQuantizer != nil, actSchema != nil {
-      throw ValidationError("--act_quantizer and --act_quantizer_schema exclude each other")
-    }
-    if paramQuantizer != nil, paramSchema != nil {
-      throw ValidationError("--param_quantizer and --param_quantizer_schema exclude each other")
-    }
+    try exclude("act", actQuantizer, actSchema, actCalibration)
+    try exclude("param", paramQuantizer, paramSchema, paramCalibration)
     do throws(Diagnostic) {
       _ = try options()
     } catch {
       throw ValidationError(error.message)
     }
+  }
+
+  /// A legacy option says all that its pair says.
+  private func exclude(
+    _ side: String, _ legacy: LegacyQuantizer?, _ schema: QuantizerSchema?, _ method: CalibrationMethod?
+  ) throws {
+    guard legacy != nil else { return }
+    for (name, isGiven) in [("schema", schema != nil), ("calibration", method != nil)] where isGiven {
+      throw ValidationError("--\(side)_quantizer and --\(side)_quantizer_\(name) exclude each other")
+    }
+  }
+
+  /// Warnings of options that the others leave without effect.
+  func optionsWithoutEffect() throws(Diagnostic) -> [Diagnostic] {
+    var options = QuantizerOptions()
+    var found = try LegacyQuantizer.apply(act: actQuantizer, param: paramQuantizer, to: &options)
+    if percentile != nil, actCalibration != .percentile, paramCalibration != .percentile {
+      found.append(
+        Diagnostic(
+          "option-without-effect",
+          "--percentile_calibration_value changed nothing: no calibration is percentile",
+          severity: .warning))
+    }
+    return found
   }
 
   /// The quantizer's options; throws where a width is none it takes.
@@ -61,8 +104,17 @@ struct QuantizationOptions: ParsableArguments {
     options.weightsBitwidth = weightsBitwidth
     options.actBitwidth = actBitwidth
     options.biasBitwidth = biasBitwidth
-    options.actSchema = actSchema ?? actQuantizer?.schema ?? .asymmetric
-    options.paramSchema = paramSchema ?? paramQuantizer?.schema ?? .asymmetric
+    options.actSchema = actSchema ?? .asymmetric
+    options.paramSchema = paramSchema ?? .asymmetric
+    options.actCalibration = actCalibration ?? .minMax
+    options.paramCalibration = paramCalibration ?? .minMax
+    _ = try LegacyQuantizer.apply(act: actQuantizer, param: paramQuantizer, to: &options)
+    options.actParameters.percentile = percentile ?? options.actParameters.percentile
+    options.paramParameters.percentile = percentile ?? options.paramParameters.percentile
+    options.steps = try restrictSteps.map { text throws(Diagnostic) in
+      try QuantizationSteps(parsing: text)
+    }
+    options.skipNonfinite = skipNonfinite
     options.perChannel = perChannel
     options.includeDataInvariantOps = includeDataInvariantOps
     try options.validate()
@@ -70,12 +122,10 @@ struct QuantizationOptions: ParsableArguments {
   }
 }
 
-/// Quantizers by their names in older tools.
-enum LegacyQuantizer: String, ExpressibleByArgument, CaseIterable, Sendable {
-  case tf, symmetric
-
-  /// The schema this means.
-  var schema: QuantizerSchema { self == .tf ? .asymmetric : .symmetric }
+extension LegacyQuantizer: ExpressibleByArgument {
+  public init?(argument: String) { self.init(argument) }
+  public static var allValueStrings: [String] { names }
 }
 
 extension QuantizerSchema: ExpressibleByArgument {}
+extension CalibrationMethod: ExpressibleByArgument {}

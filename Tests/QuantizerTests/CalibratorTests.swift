@@ -76,7 +76,7 @@ import Testing
     let mixed = values(3000)
     let positive = mixed.map { max($0, 0) }
     for list in [mixed, positive] {
-      for schema in CalibrationSchema.allCases {
+      for schema in QuantizerSchema.allCases {
         for strict in [false, true] {
           let calibrator = Calibrator(
             method: method, schema: schema, bitwidth: bitwidth, strict: strict)
@@ -101,7 +101,7 @@ import Testing
   /// The same for any number of threads, for values, channels and many histograms.
   @Test(arguments: CalibrationMethod.allCases) func jobsDoNotShow(method: CalibrationMethod) throws {
     let list = values(4000)
-    for schema in CalibrationSchema.allCases {
+    for schema in QuantizerSchema.allCases {
       let calibrator = Calibrator(method: method, schema: schema, bitwidth: 4)
       #expect(try calibrator.encoding(of: list, jobs: 4) == calibrator.encoding(of: list))
       for axis in 0..<3 {
@@ -131,7 +131,7 @@ import Testing
   /// Methods that may clip do so where an outlier asks for it, and each wins by its own measure.
   @Test func outliersAreClipped() throws {
     let list = values(20_000) + [400]
-    for schema in CalibrationSchema.allCases {
+    for schema in QuantizerSchema.allCases {
       let minMax = try Calibrator(method: .minMax, schema: schema, bitwidth: 4).encoding(of: list)
       for method in [CalibrationMethod.percentile, .entropy] {
         let found = try Calibrator(method: method, schema: schema, bitwidth: 4)
@@ -149,7 +149,7 @@ import Testing
   /// Below the least range, and for one value, the rule of min-max decides.
   @Test(arguments: CalibrationMethod.allCases) func degenerateData(method: CalibrationMethod) throws {
     for list: [Float] in [[0, 0], [3, 3], [-1e-6, 2e-6], [-0.0], [-5]] {
-      for schema in CalibrationSchema.allCases {
+      for schema in QuantizerSchema.allCases {
         let own = Calibrator(method: method, schema: schema, bitwidth: 8)
         let rule = Calibrator(method: .minMax, schema: schema, bitwidth: 8)
         #expect(try own.encoding(of: list) == rule.encoding(of: list))

@@ -20,7 +20,7 @@ import Testing
   }
 
   private let grids = [(8, 1.0), (8, 0.7), (4, 1.0), (4, 0.4), (4, 1.2)].flatMap { bits, share in
-    CalibrationSchema.allCases.map { schema in
+    QuantizerSchema.allCases.map { schema in
       RangeToEncoding.candidate(min: -3 * share, max: 4 * share, bitwidth: bits, schema: schema)
     }
   }

@@ -36,7 +36,7 @@ func statistics(_ graph: Graph, _ ranges: [String: (Float, Float)]) -> Statistic
   result.sampleCount = 1
   for index in result.tensors.indices {
     let range = ranges[result.tensors[index].name] ?? (0, 1)
-    [range.0, range.1].withUnsafeBufferPointer { result.tensors[index].observer.observe($0) }
+    result.tensors[index].observe([range.0, range.1])
   }
   return result
 }

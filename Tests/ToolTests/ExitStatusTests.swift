@@ -53,7 +53,7 @@ struct ExitStatusTests {
     Example(
       "qquantize -i d.dlc -l a --param_quantizer tf --param_quantizer_schema symmetric", 64,
       "exclude each other"),
-    Example("qquantize -i d.dlc -l a --act_quantizer enhanced", 64, "enhanced"),
+    Example("qquantize -i d.dlc -l a --act_quantizer better", 64, "enhanced"),
     Example("qquantize -i d.dlc -l a --apply_algorithms cle", 64, "Unknown option"),
     Example("qquantize -i d.dlc -l a --enable_float_fallback", 64, "Unknown option"),
     Example("qquantize -i d.dlc -l missing.txt", 1, "No such file"),
