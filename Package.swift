@@ -36,12 +36,14 @@ let package = Package(
     .target(name: "Operators", dependencies: ["IR"]),
     .target(name: "Passes", dependencies: ["IR", "Operators"]),
     .target(name: "ONNXModel", dependencies: ["IR", "Operators", "COnnxProto"]),
+    .target(name: "ONNXExport", dependencies: ["IR", "Operators", "COnnxProto"]),
     .target(name: "Container", dependencies: ["IR", "CDLCSchema", "CZlib"]),
     .target(name: "Runtime", dependencies: ["IR", "Operators", "COneDNN"]),
     .target(name: "EncodingFiles", dependencies: ["IR"]),
     .target(name: "Calibration", dependencies: ["IR"]),
     .target(
       name: "Quantizer", dependencies: ["IR", "Operators", "Runtime", "Calibration", "EncodingFiles"]),
+    .target(name: "Inspection", dependencies: ["IR"]),
     .target(name: "ToolKit", dependencies: ["IR", arguments]),
 
     // Programs.
@@ -55,7 +57,10 @@ let package = Package(
       ]),
     .executableTarget(
       name: "qinspect",
-      dependencies: ["ToolKit", "IR", "Operators", "Quantizer", "Container", arguments]),
+      dependencies: [
+        "ToolKit", "IR", "Operators", "Inspection", "ONNXExport", "EncodingFiles", "Quantizer",
+        "Container", arguments,
+      ]),
     .executableTarget(
       name: "qrun",
       dependencies: ["ToolKit", "IR", "Operators", "Runtime", "Container", arguments]),
@@ -65,7 +70,8 @@ let package = Package(
       name: "PassesTests", dependencies: ["IR", "Operators", "Passes", "Runtime"],
       exclude: ["Cases"]),
     .testTarget(
-      name: "LawTests", dependencies: ["IR", "Operators", "Runtime", "Container"]),
+      name: "LawTests",
+      dependencies: ["IR", "Operators", "ONNXModel", "ONNXExport", "Runtime", "Container"]),
     .testTarget(name: "ONNXModelTests", dependencies: ["IR", "Operators", "ONNXModel"]),
     .testTarget(name: "ContainerTests", dependencies: ["IR", "Container"]),
     .testTarget(name: "RuntimeTests", dependencies: ["IR", "Operators", "Runtime"]),

@@ -10,11 +10,34 @@ import IR
 public enum AtomicFile {
   /// Writes `bytes` beside `path`, flushes them to the device and renames the file to `path`.
   public static func write(_ bytes: UnsafeRawBufferPointer, to path: String) throws(Diagnostic) {
+    try write(to: path) { (descriptor) throws(Diagnostic) in try put(bytes, descriptor, path) }
+  }
+
+  /// Writes runs of bytes, each at its offset (ascending), with zeros between them.
+  public static func write(
+    parts: [(offset: Int, bytes: Bytes)], to path: String
+  ) throws(Diagnostic) {
+    try write(to: path) { (descriptor) throws(Diagnostic) in
+      var position = 0
+      for part in parts {
+        let gap = Bytes([UInt8](repeating: 0, count: max(part.offset - position, 0)))
+        for run in [gap, part.bytes] {
+          try put(run.buffer, descriptor, path)
+          withExtendedLifetime(run) {}
+        }
+        position = part.offset + part.bytes.count
+      }
+    }
+  }
+
+  private static func write(
+    to path: String, _ fill: (Int32) throws(Diagnostic) -> Void
+  ) throws(Diagnostic) {
     let target = resolved(path)
     var status = stat()
     let exists = stat(target, &status) == 0
     if exists, status.st_mode & S_IFMT == S_IFCHR || status.st_mode & S_IFMT == S_IFIFO {
-      return try writeDirectly(bytes, to: target)
+      return try writeDirectly(to: target, fill)
     }
     if exists, status.st_mode & S_IFMT != S_IFREG {
       throw Diagnostic(
@@ -28,7 +51,7 @@ public enum AtomicFile {
     do throws(Diagnostic) {
       defer { close(descriptor) }
       if exists { _ = fchmod(descriptor, status.st_mode & 0o777) }
-      try put(bytes, descriptor, path)
+      try fill(descriptor)
       if fsync(descriptor) != 0 { throw failure("flush the output", path, errno) }
     } catch {
       unlink(temporary)
@@ -69,12 +92,12 @@ public enum AtomicFile {
   }
 
   private static func writeDirectly(
-    _ bytes: UnsafeRawBufferPointer, to path: String
+    to path: String, _ fill: (Int32) throws(Diagnostic) -> Void
   ) throws(Diagnostic) {
     let descriptor = open(path, O_WRONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw failure("open the output", path, errno) }
     defer { close(descriptor) }
-    try put(bytes, descriptor, path)
+    try fill(descriptor)
   }
 
   static func put(

@@ -9,7 +9,10 @@ import ToolKit
 struct QInspect: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "qinspect", abstract: "Looks into a container.", version: ToolIdentity.version,
-    subcommands: [InfoCommand.self, EncodingsCommand.self, VerifyCommand.self, TextCommand.self],
+    subcommands: [
+      InfoCommand.self, EncodingsCommand.self, DiffCommand.self, JSONCommand.self, TextCommand.self,
+      VerifyCommand.self, ExportCommand.self,
+    ],
     defaultSubcommand: InfoCommand.self)
 
   static func main() { ToolProgram.main(QInspect.self) }
@@ -93,6 +96,10 @@ struct TextCommand: ToolCommand {
       "Constants up to this many elements print their values, others a hash.", valueName: "count"))
   var inline = 16
   @OptionGroup var common: CommonOptions
+
+  func validate() throws {
+    if inline < 0 { throw ValidationError("--inline must not be negative") }
+  }
 
   func perform(in session: ToolSession) throws(Diagnostic) -> ExitStatus {
     let file = try ContainerReader.read(path: container.path, registry: .standard)

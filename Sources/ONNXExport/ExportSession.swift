@@ -1,0 +1,457 @@
+import IR
+
+/// The state of one export: what was written so far, and where each tensor's value is found.
+///
+/// Layouts: a value may be kept with its axes permuted (channel-first for a channel-last tensor). Axis i
+/// of a value in layout p is axis p[i] of the tensor. Transposes of the graph only change what layout a
+/// tensor is known in; nodes that need another layout than the one there is get a Transpose.
+final class ExportSession {
+  /// Where the value of a tensor is.
+  struct Place {
+    var name: String
+    var layout: [Int]
+  }
+
+  private struct Key: Hashable {
+    let tensor: TensorID
+    let layout: [Int]
+    /// Rank that leading axes of size 1 widen it to.
+    let rank: Int
+  }
+
+  let graph: Graph
+  let form: ONNXExporter.Form
+  private let fused: Set<TensorID>
+  private let outputs: Set<TensorID>
+  private var names: NameTable
+  private var nodeNames = Set<String>()
+  private var places: [TensorID: Place] = [:]
+  private var copies: [Key: String] = [:]
+  private var types: [String: TensorType] = [:]
+  private var result: ONNXExportResult
+  private var inputProblems: [Diagnostic] = []
+
+  init(graph: Graph, form: ONNXExporter.Form) {
+    self.graph = graph
+    self.form = form
+    fused = Set(graph.fusedIntermediates().keys)
+    outputs = Set(graph.outputs)
+    names = NameTable(graph)
+    result = ONNXExportResult(name: graph.name, opset: 18)
+  }
+
+  func run() throws(Diagnostic) -> ONNXExportResult {
+    for id in graph.inputs { addInput(id) }
+    var problems: [Diagnostic] = []
+    for node in graph.nodes {
+      do throws(Diagnostic) {
+        guard let op = node.op as? any ONNXExportable else {
+          throw Diagnostic(
+            "onnx-no-form", "\(node.op.typeName) cannot be written as ONNX",
+            at: .init(node: node.name))
+        }
+        try op.export(node, self)
+      } catch {
+        problems.append(error.inNode(node.name))
+        for output in node.outputs where places[output] == nil {
+          places[output] = Place(
+            name: graph[output].name, layout: Array(graph[output].type.shape.indices))
+        }
+      }
+    }
+    if let problem = Diagnostic.combining(problems) { throw problem }
+    try addOutputs()
+    recordNames()
+    return result
+  }
+
+  // MARK: What forms ask for
+
+  /// The layout in which the graph itself has a tensor.
+  func plainLayout(_ id: TensorID) -> [Int] { Array(graph[id].type.shape.indices) }
+
+  /// The operand of a node; throws where it is absent.
+  func operand(_ node: Node, _ slot: Int) throws(Diagnostic) -> TensorID {
+    guard slot < node.inputs.count, let id = node.inputs[slot] else {
+      throw Diagnostic("missing-operand", "operand \(slot) is missing", kind: .internal)
+    }
+    return id
+  }
+
+  /// The operand of a node where it is there.
+  func optional(_ node: Node, _ slot: Int) -> TensorID? {
+    slot < node.inputs.count ? node.inputs[slot] : nil
+  }
+
+  /// Logical type of a tensor.
+  func type(_ id: TensorID) -> TensorType { graph[id].type.logical }
+
+  /// The layout in which a tensor's value is there already.
+  func layout(of id: TensorID) -> [Int] { places[id]?.layout ?? plainLayout(id) }
+
+  /// The layout for a node that works alike in every layout: that of the first operand of the output's
+  /// rank that is kept in another one.
+  func sharedLayout(_ node: Node) -> [Int] {
+    guard let output = node.outputs.first else { return [] }
+    let plain = plainLayout(output)
+    for case let id? in node.inputs where graph[id].constant == nil && type(id).rank == plain.count {
+      let layout = layout(of: id)
+      if !isIdentity(layout) { return layout }
+    }
+    return plain
+  }
+
+  /// An operator that lets permutations pass, in the layout in which its first operand is kept; itself
+  /// in the graph's layout where it does not.
+  func relaid<Op: Operator>(_ op: Op, _ node: Node) -> (op: Op, layout: [Int]) {
+    let layout = sharedLayout(node)
+    if isIdentity(layout) { return (op, layout) }
+    if let moved = op.sinking(permutation: inversePermutation(layout)) as? Op {
+      return (moved, layout)
+    }
+    return (op, Array(layout.indices))
+  }
+
+  /// Name of a tensor's value in a layout.
+  func name(_ id: TensorID, _ layout: [Int]? = nil) throws(Diagnostic) -> String {
+    let wanted = layout ?? plainLayout(id)
+    if graph[id].constant != nil { return try constantName(id, wanted, rank: wanted.count) }
+    guard let place = places[id] else {
+      throw Diagnostic(
+        "onnx-order", "it is read before it is made", at: .init(tensor: graph[id].name),
+        kind: .internal)
+    }
+    if place.layout == wanted { return place.name }
+    let key = Key(tensor: id, layout: wanted, rank: wanted.count)
+    if let copy = copies[key] { return copy }
+    let inverse = inversePermutation(place.layout)
+    let copy = names.unique(graph[id].name + "_transposed")
+    append(
+      "Transpose", [place.name], [("perm", .ints(wanted.map { inverse[$0] }))], outputs: [copy],
+      name: copy)
+    types[copy] = permuted(type(id), wanted)
+    copies[key] = copy
+    return copy
+  }
+
+  /// Name of an operand that broadcasts to a result of `layout.count` axes in that layout.
+  func broadcastName(_ id: TensorID, _ layout: [Int]) throws(Diagnostic) -> String {
+    let (shape, rank) = (type(id).shape, layout.count)
+    if shape.count == rank { return try name(id, layout) }
+    if isIdentity(layout) || shape.allSatisfy({ $0 == 1 }) { return try name(id) }
+    if graph[id].constant != nil { return try constantName(id, layout, rank: rank) }
+    let key = Key(tensor: id, layout: layout, rank: rank)
+    if let copy = copies[key] { return copy }
+    let full = [Int](repeating: 1, count: rank - shape.count) + shape
+    let wide = names.unique(graph[id].name + "_widened")
+    append("Reshape", [try name(id), list(full, wide + "_shape")], [], outputs: [wide], name: wide)
+    let copy = names.unique(graph[id].name + "_transposed")
+    append("Transpose", [wide], [("perm", .ints(layout))], outputs: [copy], name: copy)
+    copies[key] = copy
+    return copy
+  }
+
+  /// Name of a tensor's value in any layout that has the graph's order of elements: moved axes of
+  /// size 1 do not matter.
+  func flatName(_ id: TensorID) throws(Diagnostic) -> String {
+    if let place = places[id], graph[id].constant == nil {
+      let shape = graph[id].type.shape
+      let moving = place.layout.filter { shape[$0] != 1 }
+      if moving == moving.sorted() { return place.name }
+    }
+    return try name(id)
+  }
+
+  /// Adds the node that makes the outputs of `node`, each in a layout, and what quantizes them.
+  func emit(
+    _ opType: String, _ inputs: [String], _ attributes: [(String, ONNXAttribute)] = [],
+    for node: Node, layouts: [[Int]], since opset: Int = 1
+  ) throws(Diagnostic) {
+    require(opset)
+    let raw = zip(node.outputs, layouts).map { id, layout in
+      isQuantized(id) ? names.unique(graph[id].name + "_raw") : valueName(id, layout)
+    }
+    for (index, id) in node.outputs.enumerated() { types[raw[index]] = permuted(type(id), layouts[index]) }
+    append(opType, inputs, attributes, outputs: raw, name: node.name)
+    for (index, id) in node.outputs.enumerated() {
+      try finish(id, raw[index], layouts[index])
+    }
+  }
+
+  /// Adds a node that makes a value of no tensor's; gives its name.
+  func scratch(
+    _ opType: String, _ inputs: [String], _ attributes: [(String, ONNXAttribute)] = [],
+    for node: Node, _ suffix: String, since opset: Int = 1
+  ) -> String {
+    require(opset)
+    let base = node.outputs.first.map { graph[$0].name } ?? node.name
+    let name = names.unique("\(base)_\(suffix)")
+    append(opType, inputs, attributes, outputs: [name], name: "\(node.name)_\(suffix)")
+    return name
+  }
+
+  /// Declares the output of a node to be the value that an operand has already, in a layout.
+  func alias(_ node: Node, of source: TensorID, layout: [Int]) throws(Diagnostic) {
+    guard let output = node.outputs.first else { return }
+    let value =
+      graph[source].constant == nil ? places[source]?.name : try name(source)
+    guard let value else {
+      throw Diagnostic("onnx-order", "its operand is not there", kind: .internal)
+    }
+    if isQuantized(output), graph[output].encoding != graph[source].encoding || fused.contains(source) {
+      try finish(output, value, layout)
+    } else {
+      places[output] = Place(name: value, layout: layout)
+    }
+  }
+
+  /// Name of a constant of no tensor's.
+  func constant(_ constant: Constant, _ wanted: String) -> String {
+    let name = names.unique(wanted)
+    result.initializers.append(
+      ExportedInitializer(
+        name: name, type: constant.type.element.onnxCode, shape: constant.type.shape,
+        bytes: constant.materialized()))
+    return name
+  }
+
+  /// Name of a list of whole numbers.
+  func list(_ values: [Int], _ wanted: String) -> String {
+    constant(Constant(values.map { Int64($0) }, shape: [values.count]), wanted)
+  }
+
+  /// Name of a single number of a type.
+  func scalar(_ value: Float, _ element: DataType, _ wanted: String) throws(Diagnostic) -> String {
+    let type = TensorType(element, [])
+    let bytes: Bytes
+    let whole = Int(exactly: value.rounded(.towardZero)) ?? 0
+    switch element.byteWidth {
+    case _ where element == .float32: bytes = Bytes([value])
+    case 1: bytes = Bytes([UInt8(truncatingIfNeeded: whole)])
+    case 2: bytes = Bytes([UInt16(truncatingIfNeeded: whole)])
+    case 4: bytes = Bytes([UInt32(truncatingIfNeeded: whole)])
+    default: bytes = Bytes([Int64(whole)])
+    }
+    return constant(Constant(type: type, bytes: bytes), wanted)
+  }
+
+  /// Name of indices in a type that ONNX takes everywhere.
+  func indexName(_ id: TensorID, for node: Node) throws(Diagnostic) -> String {
+    let plain = try name(id)
+    if [.int32, .int64].contains(type(id).element) { return plain }
+    return scratch("Cast", [plain], [("to", .int(Int(DataType.int64.onnxCode)))], for: node, "indices")
+  }
+
+  /// Notes that the model needs this version of the operator set.
+  func require(_ opset: Int) { result.opset = max(result.opset, opset) }
+
+  /// Name of a tensor's value: its own, unless that is kept for the output of the graph in its layout.
+  private func valueName(_ id: TensorID, _ layout: [Int]) -> String {
+    let name = graph[id].name
+    return isIdentity(layout) || !outputs.contains(id) ? name : names.unique(name + "_channel_first")
+  }
+
+  // MARK: Nodes and names
+
+  private func append(
+    _ opType: String, _ inputs: [String], _ attributes: [(String, ONNXAttribute)],
+    outputs: [String], name: String
+  ) {
+    var inputs = inputs
+    while inputs.last == "" { inputs.removeLast() }
+    var unique = name
+    var number = 1
+    while !nodeNames.insert(unique).inserted {
+      unique = "\(name)_\(number)"
+      number += 1
+    }
+    result.nodes.append(
+      ExportedNode(
+        opType: opType, name: unique, inputs: inputs, outputs: outputs,
+        attributes: attributes.map { (name: $0.0, value: $0.1) }))
+  }
+
+  private func permuted(_ type: TensorType, _ layout: [Int]) -> TensorType {
+    TensorType(type.element, layout.map { type.shape[$0] })
+  }
+
+  // MARK: Border
+
+  private func addInput(_ id: TensorID) {
+    let tensor = graph[id]
+    result.inputs.append(ExportedValue(name: tensor.name, type: type(id)))
+    places[id] = Place(name: tensor.name, layout: plainLayout(id))
+    guard isQuantized(id), let encoding = tensor.encoding else { return }
+    let value = names.unique(tensor.name + "_dequantized")
+    do {
+      try quantize(tensor.name, encoding, tensor: tensor, layout: plainLayout(id), into: value)
+      places[id]?.name = value
+    } catch {
+      inputProblems.append(error)
+    }
+  }
+
+  /// Gives every output of the graph its name, by renaming the value where that is possible.
+  private func addOutputs() throws(Diagnostic) {
+    if let problem = Diagnostic.combining(inputProblems) { throw problem }
+    let made = Set(result.nodes.flatMap(\.outputs))
+    var taken = Set(graph.outputs.map { graph[$0].name })
+    var renamed: [String: String] = [:]
+    var done = Set<TensorID>()
+    for id in graph.outputs where done.insert(id).inserted {
+      let wanted = graph[id].name
+      let value = try name(id)
+      result.outputs.append(ExportedValue(name: wanted, type: type(id)))
+      if value == wanted { continue }
+      if made.contains(value), !taken.contains(value), renamed[value] == nil {
+        renamed[value] = wanted
+        taken.insert(value)
+      } else {
+        append("Identity", [renamed[value] ?? value], [], outputs: [wanted], name: wanted)
+      }
+    }
+    for index in result.nodes.indices where !renamed.isEmpty {
+      result.nodes[index].inputs = result.nodes[index].inputs.map { renamed[$0] ?? $0 }
+      result.nodes[index].outputs = result.nodes[index].outputs.map { renamed[$0] ?? $0 }
+    }
+    for (old, new) in renamed {
+      types[new] = types.removeValue(forKey: old)
+      for (id, place) in places where place.name == old { places[id]?.name = new }
+    }
+  }
+
+  private func recordNames() {
+    let border = Set(result.inputs.map(\.name) + result.outputs.map(\.name))
+    let made = result.nodes.flatMap(\.outputs)
+    result.values = made.compactMap { name in
+      border.contains(name) ? nil : types[name].map { ExportedValue(name: name, type: $0) }
+    }
+    for (id, place) in places {
+      result.names[id] = place.name
+      result.layouts[id] = place.layout
+    }
+    for id in graph.inputs { result.names[id] = graph[id].name }
+    for (key, name) in copies.sorted(by: { $0.value < $1.value })
+    where graph[key.tensor].constant != nil && result.names[key.tensor] == nil {
+      result.names[key.tensor] = name
+      if key.rank == graph[key.tensor].type.rank { result.layouts[key.tensor] = key.layout }
+    }
+  }
+
+  // MARK: Quantization
+
+  /// Whether a tensor's value passes through its grid in the model.
+  private func isQuantized(_ id: TensorID) -> Bool {
+    form == .quantized && graph[id].encoding != nil && !fused.contains(id)
+      && type(id).element == .float32
+  }
+
+  /// Registers a made value as that of a tensor, quantized where it has an encoding.
+  private func finish(_ id: TensorID, _ raw: String, _ layout: [Int]) throws(Diagnostic) {
+    let tensor = graph[id]
+    places[id] = Place(name: raw, layout: layout)
+    guard isQuantized(id), let encoding = tensor.encoding else { return }
+    let name = valueName(id, layout)
+    places[id]?.name = name
+    types[name] = permuted(type(id), layout)
+    try quantize(raw, encoding, tensor: tensor, layout: layout, into: name)
+  }
+
+  /// QuantizeLinear and DequantizeLinear behind a value.
+  private func quantize(
+    _ value: String, _ encoding: Encoding, tensor: Tensor, layout: [Int], into output: String
+  ) throws(Diagnostic) {
+    let grid = try GridForm(encoding, layout: layout, lead: 0, tensor: tensor.name)
+    require(grid.opset)
+    var source = value
+    if !grid.fillsType {
+      let bounds = encoding.channels.indices.map {
+        (Float(encoding.minimum(channel: $0)), Float(encoding.maximum(channel: $0)))
+      }
+      guard bounds.count == 1 else {
+        throw Diagnostic(
+          "onnx-no-form", "codes of a part of the type, a grid a channel", at: .init(tensor: tensor.name))
+      }
+      source = names.unique(tensor.name + "_clipped")
+      let limits = [
+        try scalar(bounds[0].0, .float32, tensor.name + "_lowest"),
+        try scalar(bounds[0].1, .float32, tensor.name + "_highest"),
+      ]
+      append("Clip", [value] + limits, [], outputs: [source], name: source)
+    }
+    let codes = names.unique(tensor.name + "_quantized")
+    let scale = constant(grid.scales, tensor.name + "_scale")
+    let zero = initializer(grid.zeros, grid.code, grid.zeroShape, tensor.name + "_zero_point")
+    append(
+      "QuantizeLinear", [source, scale, zero], grid.attributes, outputs: [codes], name: codes)
+    append(
+      "DequantizeLinear", [codes, scale, zero], grid.attributes, outputs: [output],
+      name: tensor.name + "_dequantize")
+  }
+
+  private func initializer(_ bytes: Bytes, _ code: Int32, _ shape: [Int], _ wanted: String) -> String {
+    let name = names.unique(wanted)
+    result.initializers.append(
+      ExportedInitializer(name: name, type: code, shape: shape, bytes: bytes))
+    return name
+  }
+
+  /// Name of a constant in a layout of `rank` axes, missing leading ones being of size 1; stored as
+  /// integers with a DequantizeLinear where it has an encoding.
+  private func constantName(
+    _ id: TensorID, _ layout: [Int], rank: Int
+  ) throws(Diagnostic) -> String {
+    let key = Key(tensor: id, layout: layout, rank: rank)
+    if let copy = copies[key] { return copy }
+    let tensor = graph[id]
+    guard var constant = tensor.constant else { return tensor.name }
+    let isFirst = !copies.keys.contains { $0.tensor == id }
+    let name = isFirst ? tensor.name : names.unique(tensor.name + "_permuted")
+    copies[key] = name
+    let lead = rank - tensor.type.rank
+    let isStored = form == .quantized && tensor.encoding != nil
+    if let encoding = tensor.encoding, constant.type.element.isFixedPoint != isStored {
+      constant =
+        isStored
+        ? Constant(
+          type: TensorType(encoding.storage, tensor.type.shape),
+          bytes: encoding.quantized(constant.floats(), shape: tensor.type.shape))
+        : Constant(
+          encoding.dequantized(constant.integers() ?? [], shape: tensor.type.shape),
+          shape: tensor.type.shape)
+    }
+    if lead > 0 {
+      constant = constant.reshaped([Int](repeating: 1, count: lead) + constant.type.shape)
+    }
+    constant = constant.permuted(layout)
+    if lead > 0 {
+      // Leading axes of size 1 say nothing.
+      var shape = constant.type.shape
+      while shape.count > 1, shape.first == 1 { shape.removeFirst() }
+      if tensor.encoding?.axis == nil { constant = constant.reshaped(shape) }
+    }
+    if let axis = tensor.encoding?.axis, isFirst {
+      result.channelAxes[id] = layout.firstIndex(of: axis + lead)
+    }
+    guard isStored, let encoding = tensor.encoding else {
+      result.initializers.append(
+        ExportedInitializer(
+          name: name, type: constant.type.element.onnxCode, shape: constant.type.shape,
+          bytes: constant.materialized()))
+      return name
+    }
+    let grid = try GridForm(encoding, layout: layout, lead: lead, tensor: tensor.name)
+    require(grid.opset)
+    let codes = initializer(
+      grid.packed(constant), grid.code, constant.type.shape, tensor.name + "_quantized")
+    let scale = self.constant(grid.scales, tensor.name + "_scale")
+    var operands = [codes, scale]
+    if grid.needsZero {
+      operands.append(initializer(grid.zeros, grid.code, grid.zeroShape, tensor.name + "_zero_point"))
+    }
+    append(
+      "DequantizeLinear", operands, grid.attributes, outputs: [name],
+      name: tensor.name + "_dequantize")
+    return name
+  }
+}

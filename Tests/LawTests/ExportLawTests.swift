@@ -1,0 +1,56 @@
+import Foundation
+import IR
+import ONNXExport
+import ONNXModel
+import Operators
+import Runtime
+import Testing
+
+/// Operators that ONNX has no form for; everything else of the registry exports.
+private let withoutForm: Set<String> = []
+
+@Suite("Export to ONNX")
+struct ExportLaws {
+  @Test("operators without an ONNX form are those listed")
+  func formsAreComplete() throws {
+    let missing = OperatorRegistry.standard.names.filter { name in
+      guard let type = OperatorRegistry.standard.type(named: name) else { return true }
+      return !ONNXExporter.hasForm(type)
+    }
+    #expect(Set(missing) == withoutForm)
+  }
+
+  @Test("import(export(graph)) evaluates equally", arguments: operatorSamples)
+  func importGivesTheSameFunction(_ sample: OperatorSample) throws {
+    guard !withoutForm.contains(sample.op.typeName) else { return }
+    let graph = try sample.graph(seed: 11)
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let path = folder.appendingPathComponent("a.onnx")
+    let bytes = try ONNXExporter.export(graph, as: .float).bytes()
+    try Data(bytes.buffer).write(to: path)
+    let imported = try ONNXImporter.load(path: path.path).graph
+    #expect(imported.inputs.map { imported[$0].name } == graph.inputs.map { graph[$0].name })
+    #expect(imported.outputs.map { imported[$0].name } == graph.outputs.map { graph[$0].name })
+    #expect(imported.outputs.map { imported[$0].type } == graph.outputs.map { graph[$0].type })
+    let inputs = sample.values(graph, seed: 12)
+    let expected = try run(graph, inputs)
+    let got = try run(imported, inputs)
+    for (index, (a, b)) in zip(expected, got).enumerated() {
+      guard graph[graph.outputs[index]].type.element == .float32 else {
+        #expect(a.array(of: UInt8.self) == b.array(of: UInt8.self))
+        continue
+      }
+      let (x, y) = (a.array(of: Float.self), b.array(of: Float.self))
+      try #require(x.count == y.count)
+      let largest = x.map { abs($0) }.max() ?? 0
+      let difference = zip(x, y).map { abs($0 - $1) }.max() ?? 0
+      #expect(difference <= 1e-5 * max(largest, 1e-3))
+    }
+  }
+
+  private func run(_ graph: Graph, _ inputs: [Bytes]) throws -> [Bytes] {
+    try ReferenceBackend().prepare(graph, options: PlanOptions()).makeWorker().run(inputs, tap: nil)
+  }
+}

@@ -1,0 +1,107 @@
+import Foundation
+import Testing
+
+@Suite("qinspect: diff, json, export")
+struct InspectTests {
+  let folder: Scratch
+
+  init() throws {
+    folder = try Scratch()
+    let digits = ToolRun.digits
+    try folder.run("qconvert", "-i", "\(digits)/digits.onnx", "-o", "digits.dlc")
+    try folder.run(
+      "qquantize", "-i", "digits.dlc", "-l", "\(digits)/calibration.txt", "-o", "q.dlc",
+      "--bias_bitwidth", "32", "--use_per_channel_quantization")
+  }
+
+  private func object(_ text: String) throws -> [String: Any] {
+    try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+  }
+
+  @Test("diff of a container with itself prints nothing")
+  func same() throws {
+    #expect(try folder.run("qinspect", "diff", "q.dlc", "q.dlc").output == "")
+    let document = try object(try folder.run("qinspect", "diff", "-i1", "q.dlc", "-i2", "q.dlc", "--json").output)
+    #expect(document["same"] as? Bool == true && document["version"] as? Int == 1)
+  }
+
+  @Test("diff of float and quantized: a line a tensor, weights on their grids are the same weights")
+  func floatAndQuantized() throws {
+    let run = try ToolRun("qinspect", ["diff", "digits.dlc", "q.dlc"], in: folder)
+    #expect(run.status == 2)
+    let lines = run.output.split(separator: "\n")
+    #expect(lines.contains { $0.hasPrefix("tensor conv1.weight: encoding: none -> (bw 8, symmetric, axis 3") })
+    #expect(!lines.contains { $0.contains(": weight:") || $0.contains(": type:") })
+    #expect(Set(lines).count == lines.count)
+  }
+
+  @Test("diff needs two containers")
+  func usage() throws {
+    for arguments in [
+      ["q.dlc"], ["q.dlc", "q.dlc", "q.dlc"], ["-i1", "q.dlc", "q.dlc"], ["q.dlc", "q.dlc", "--tolerance", "-1"],
+    ] {
+      #expect(try ToolRun("qinspect", ["diff"] + arguments, in: folder).status == 64)
+    }
+    #expect(try ToolRun("qinspect", ["diff", "q.dlc", "none.dlc"], in: folder).status == 1)
+  }
+
+  @Test("json holds nodes, attributes, encodings, constants; --values their numbers")
+  func json() throws {
+    let printed = try folder.run("qinspect", "json", "q.dlc").output
+    let document = try object(printed)
+    let nodes = try #require(document["nodes"] as? [[String: Any]])
+    #expect(nodes.contains { ($0["attributes"] as? [String: Any])?["stride"] as? [Int] == [1, 1] })
+    let tensors = try #require(document["tensors"] as? [[String: Any]])
+    let weight = try #require(tensors.first { $0["name"] as? String == "conv1.weight" })
+    let encoding = try #require(weight["encoding"] as? [String: Any])
+    #expect(encoding["stored_offset"] as? [Int] == [Int](repeating: 0, count: 16))
+    #expect(encoding["offset"] as? [Int] == [Int](repeating: -128, count: 16))
+    let constant = try #require(weight["constant"] as? [String: Any])
+    #expect((constant["sha256"] as? String)?.count == 64 && constant["values"] == nil)
+    try folder.run("qinspect", "json", "q.dlc", "-o", "q.json")
+    #expect(try folder.data("q.json") == Data(printed.utf8))
+    let full = try object(try folder.run("qinspect", "json", "q.dlc", "--values").output)
+    let all = try #require(full["tensors"] as? [[String: Any]])
+    let values = all.first { $0["name"] as? String == "conv1.weight" }?["constant"] as? [String: Any]
+    #expect((values?["values"] as? [Double])?.count == 144 && (values?["codes"] as? [Int])?.count == 144)
+  }
+
+  @Test("export: the float model imports again to the same container content")
+  func exportFloat() throws {
+    try folder.run("qinspect", "export", "digits.dlc", "--onnx", "again.onnx")
+    try folder.run("qconvert", "-i", "again.onnx", "-o", "again.dlc")
+    let run = try ToolRun("qinspect", ["diff", "digits.dlc", "again.dlc"], in: folder)
+    let lines = run.output.split(separator: "\n").filter { !$0.contains("BatchNorm statistics") }
+    #expect(lines == [])
+  }
+
+  @Test("export --qdq, --encodings, --external_data; options that do not go together")
+  func exportForms() throws {
+    let quantized = try object(
+      try folder.run("qinspect", "export", "q.dlc", "--onnx", "q.onnx", "--qdq", "--json").output)
+    let operators = try #require(quantized["operators"] as? [String])
+    #expect(operators.contains("QuantizeLinear") && operators.contains("DequantizeLinear"))
+    #expect(quantized["opset"] as? Int == 18)
+    for version in ["0.6.1", "1.0.0", "2.0.0"] {
+      try folder.run(
+        "qinspect", "export", "q.dlc", "--onnx", "f.onnx", "--encodings", "f.encodings",
+        "--encoding_version", version)
+      #expect(
+        try object(String(decoding: try folder.data("f.encodings"), as: UTF8.self))["version"] as? String == version)
+      try folder.run("qconvert", "-i", "f.onnx", "-o", "f.dlc")
+    }
+    try folder.run("qinspect", "export", "digits.dlc", "--onnx", "e.onnx", "--external_data")
+    #expect(folder.names.contains("e.onnx.data"))
+    try folder.run("qconvert", "-i", "e.onnx", "-o", "e.dlc")
+    try folder.run("qinspect", "export", "digits.dlc", "--onnx", "i.onnx")
+    try folder.run("qconvert", "-i", "i.onnx", "-o", "i.dlc")
+    #expect(try folder.run("qinspect", "diff", "e.dlc", "i.dlc").output == "")
+    let warned = try folder.run("qinspect", "export", "digits.dlc", "--onnx", "n.onnx", "--qdq")
+    #expect(warned.errors.contains("no tensor has an encoding"))
+    for arguments in [["--qdq", "--encodings", "x"], ["--encoding_version", "1.0.0"], ["--encodings", "x.onnx"]] {
+      let run = try ToolRun("qinspect", ["export", "q.dlc", "--onnx", "x.onnx"] + arguments, in: folder)
+      #expect(run.status == 64)
+    }
+    #expect(!folder.names.contains("x.onnx"))
+  }
+}
