@@ -129,6 +129,39 @@ DLCOffset dlc_builder_per_axis(DLCBuilder *builder, int32_t kind, bool overridde
   });
 }
 
+DLCOffset dlc_builder_block(DLCBuilder *builder, bool overridden, DLCBlockFields fields) {
+  return builder->add(4 * kTable, [&] {
+    auto scales = dlc::CreateFileRange(builder->flat, static_cast<int64_t>(fields.scales.offset),
+                                       static_cast<int64_t>(fields.scales.count));
+    auto offsets = dlc::CreateFileRange(builder->flat, static_cast<int64_t>(fields.offsets.offset),
+                                        static_cast<int64_t>(fields.offsets.count));
+    auto table =
+        dlc::CreateBlock(builder->flat, fields.axis, fields.block_axis, fields.block_size,
+                         fields.bitwidth, fields.symmetric, false, scales, offsets);
+    return dlc::CreateQuantization(builder->flat, dlc::EncodingKind_Block, overridden, 0, 0, table);
+  });
+}
+
+DLCOffset dlc_builder_expansion(DLCBuilder *builder, bool overridden, DLCExpansionFields fields,
+                                const DLCFixedPoint *channels, const uint16_t *factors) {
+  return builder->add(
+      vectorBytes(fields.channel_count, 64) + vectorBytes(fields.factor_count, 2) + 2 * kTable, [&] {
+        static const uint16_t none = 0;
+        std::vector<Offset<dlc::FixedPoint>> records;
+        records.reserve(fields.channel_count);
+        for (size_t i = 0; i < fields.channel_count; i++)
+          records.push_back(fixedPoint(builder, channels[i]));
+        auto list = builder->flat.CreateVector(records);
+        auto numbers = builder->flat.CreateVector(factors ? factors : &none,
+                                                  factors ? fields.factor_count : 0);
+        auto table = dlc::CreateBlockwiseExpansion(
+            builder->flat, fields.axis, list, fields.blocks_per_axis, fields.block_size,
+            fields.block_scale_bitwidth, fields.block_axis, numbers);
+        return dlc::CreateQuantization(builder->flat, dlc::EncodingKind_BlockwiseExpansion,
+                                       overridden, 0, 0, 0, table);
+      });
+}
+
 DLCOffset dlc_builder_tensor(DLCBuilder *builder, DLCTensorFields fields) {
   return builder->add(kTable, [&] {
     auto type = static_cast<dlc::DataType>(fields.type);

@@ -63,6 +63,13 @@ DLCFixedPoint fixedPoint(const dlc::FixedPoint *value) {
                        value->scale(),    value->offset(), value->symmetric()};
 }
 
+bool range(const dlc::FileRange *value, DLCRange *result) {
+  if (!value || value->offset() < 0 || value->size() < 0) return false;
+  result->offset = static_cast<uint64_t>(value->offset());
+  result->count = static_cast<uint64_t>(value->size());
+  return true;
+}
+
 bool tensorBytes(const dlc::TensorData *data, const uint8_t *payload, DLCTensorBytes *result) {
   result->name = text(data->name());
   result->external = false;
@@ -172,6 +179,25 @@ DLCQuantizationView dlc_quantization_view(const DLCQuantization *quantization) {
     view.axis = value->axis();
     view.channel_count = size(value->channels());
   }
+  if (auto value = table->block()) {
+    view.has_block = range(value->scales(), &view.block.scales) &&
+                     range(value->offsets(), &view.block.offsets);
+    view.block.axis = value->axis();
+    view.block.block_axis = value->block_axis();
+    view.block.block_size = value->block_size();
+    view.block.bitwidth = value->bitwidth();
+    view.block.symmetric = value->symmetric();
+  }
+  if (auto value = table->expansion()) {
+    view.has_expansion = true;
+    view.expansion.axis = value->axis();
+    view.expansion.block_axis = value->block_axis();
+    view.expansion.block_size = value->block_size();
+    view.expansion.blocks_per_axis = value->blocks_per_axis();
+    view.expansion.block_scale_bitwidth = value->block_scale_bitwidth();
+    view.expansion.channel_count = size(value->channels());
+    view.expansion.factor_count = size(value->factors());
+  }
   return view;
 }
 
@@ -179,6 +205,18 @@ void dlc_quantization_channels(const DLCQuantization *quantization, DLCFixedPoin
   auto axis = in(quantization)->per_axis();
   if (!axis || !axis->channels()) return;
   for (auto channel : *axis->channels()) *channels++ = fixedPoint(channel);
+}
+
+void dlc_quantization_expansion(const DLCQuantization *quantization, DLCFixedPoint *channels,
+                                uint16_t *factors) {
+  auto table = in(quantization)->expansion();
+  if (!table) return;
+  if (table->channels()) {
+    for (auto channel : *table->channels()) *channels++ = fixedPoint(channel);
+  }
+  if (table->factors()) {
+    for (auto factor : *table->factors()) *factors++ = factor;
+  }
 }
 
 const DLCParameters *dlc_parameters_open(const uint8_t *payload, size_t count) {

@@ -132,11 +132,13 @@ struct OpenArchive {
     let entry = try required(MemberName.parameters)
     let payload = try payload(
       entry, identifier: "NETP", limit: ContainerReader.parametersLimit, verify: verify)
-    var bin: Bytes?
-    if let entry = zip.entry(named: MemberName.bin) {
-      bin = try zip.content(of: entry, limit: .max, verify: verify)
-    }
-    return try ParameterIndex(payload: payload, bin: bin, graph: graph)
+    return try ParameterIndex(payload: payload, bin: bin(verify: verify), graph: graph)
+  }
+
+  /// The content of `model.params.bin`, where there is one.
+  private func bin(verify: Bool) throws(Diagnostic) -> Bytes? {
+    guard let entry = zip.entry(named: MemberName.bin) else { return nil }
+    return try zip.content(of: entry, limit: .max, verify: verify)
   }
 
   /// The graph with everything `qtools.json` says of it; without that file, states follow from the
@@ -144,7 +146,10 @@ struct OpenArchive {
   func graph(_ decoder: ModelDecoder, registry: OperatorRegistry, source: ModelDecoder.Source)
     throws(Diagnostic) -> ModelDecoder.Result
   {
-    var result = try decoder.decode(registry: registry, sidecar: sidecar, source: source)
+    let small = (zip.entry(named: MemberName.bin)?.size ?? 0) <= ContainerReader.smallMember
+    let bin = decoder.needsBin ? try bin(verify: small) : nil
+    var result = try decoder.decode(
+      registry: registry, sidecar: sidecar, source: source, bin: bin)
     if let sidecar {
       try sidecar.apply(to: &result.graph)
       return result

@@ -26,14 +26,15 @@ public enum ContainerWriter {
       let external = model.staticBytes > inlineLimit
       let layout = try ParameterLayout(
         graph: file.graph.name, tensors: model.tensors.map(\.item),
-        nodes: model.nodes.map { $0.map(\.item) }, external: external)
+        nodes: model.nodes.map { $0.map(\.item) }, external: external,
+        externalStart: model.external.bytes.count)
       var sidecar = Sidecar(graph: file.graph, annotations: file.annotations)
       sidecar.lists = model.lists
       let json = try sidecar.encoded()
 
       let output = try AtomicFile(path: path, capacity: capacity)
       let archive = ZipWriter(output)
-      let header = PayloadHeader.bytes(minor: external ? 1 : 0)
+      let header = PayloadHeader.bytes(minor: layout.externalSize > 0 || external ? 1 : 0)
       try archive.add(MemberName.metadata, Bytes(MetadataText.write(file.metadata)))
       try archive.add(
         MemberName.model, size: UInt64(header.count + model.payload.count), alignment: .payload
@@ -72,9 +73,11 @@ public enum ContainerWriter {
         try stream(parameter, of: graph, to: &sink)
       }
     }
-    guard external else { return }
+    guard layout.externalSize > 0 || external else { return }
     try archive.add(MemberName.bin, size: UInt64(layout.externalSize), alignment: .data) {
       sink throws(Diagnostic) in
+      try sink.write(model.external.bytes)
+      if !external { return }
       for (index, parameter) in parameters.enumerated() {
         try sink.pad(to: UInt64(layout.positions[index]))
         try stream(parameter, of: graph, to: &sink)

@@ -75,9 +75,18 @@ struct ModelDecoder {
     return false
   }
 
-  /// The graph. `sidecar` is the content of `qtools.json`, where there is one.
-  func decode(registry: OperatorRegistry, sidecar: Sidecar?, source: Source) throws(Diagnostic)
-    -> Result
+  /// Whether encodings have numbers in `model.params.bin`.
+  var needsBin: Bool {
+    defer { withExtendedLifetime(payload) {} }
+    return (0..<dlc_graph_tensor_count(table)).contains {
+      EncodingRecord.isExternal(dlc_tensor_view(dlc_graph_tensor(table, $0)).quantization)
+    }
+  }
+
+  /// The graph. `sidecar` is the content of `qtools.json`, `bin` that of `model.params.bin`, where
+  /// there are such members.
+  func decode(registry: OperatorRegistry, sidecar: Sidecar?, source: Source, bin: Bytes?)
+    throws(Diagnostic) -> Result
   {
     defer { withExtendedLifetime(payload) {} }
     var result = Result(graph: Graph(name: graphName))
@@ -98,7 +107,7 @@ struct ModelDecoder {
         names[name] = .some(nil)
         continue
       }
-      let tensor = try self.tensor(raw, view, name: name, role: role, sidecar: sidecar, source: source)
+      let tensor = try self.tensor(raw, view, name: name, role: role, sidecar: sidecar, source: source, bin: bin)
       let id = result.graph.add(tensor)
       if role == .fixed, tensor.constant == nil { result.staticTensors.append(id) }
       names[name] = id
@@ -118,7 +127,7 @@ struct ModelDecoder {
 
   private func tensor(
     _ raw: OpaquePointer, _ view: DLCTensorView, name: String, role: WireType.Role,
-    sidecar: Sidecar?, source: Source
+    sidecar: Sidecar?, source: Source, bin: Bytes?
   ) throws(Diagnostic) -> Tensor {
     let byte = position(raw)
     let type = try self.type(raw, view, name: name)
@@ -131,7 +140,8 @@ struct ModelDecoder {
       codes = (listed[0], listed[1])
     }
     do throws(EncodingRecord.Problem) {
-      tensor.encoding = try EncodingRecord.read(view.quantization, type: type, codes: codes)
+      tensor.encoding = try EncodingRecord.read(
+        view.quantization, type: type, codes: codes, bin: bin)
     } catch {
       throw failure(
         error.code, error.message, byte: view.quantization.map(position) ?? byte, tensor: name)

@@ -20,6 +20,8 @@ struct ModelEncoder {
   private(set) var tensors: [Parameter] = []
   /// Lists of every node, the `Input` nodes in front included.
   private(set) var nodes: [[Parameter]] = []
+  /// Numbers of encodings that go to `model.params.bin`.
+  private(set) var external = ExternalNumbers()
   /// The lists once more, for `qtools.json`.
   private(set) var lists: [Sidecar.List] = []
 
@@ -133,7 +135,7 @@ struct ModelEncoder {
   {
     let record = try EncodingRecord.write(
       tensor.encoding, overridden: tensor.encodingSource == .override, type: tensor.type.element,
-      tensor: tensor.name, to: builder.handle)
+      tensor: tensor.name, to: builder.handle, external: &external)
     let fields = DLCTensorFields(
       index: UInt32(truncatingIfNeeded: index), name: string(tensor.name), role: role.rawValue,
       dims: try dims(tensor.type.shape, name: tensor.name), layout: 0, quantization: record,

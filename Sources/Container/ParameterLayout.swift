@@ -20,8 +20,8 @@ struct ParameterLayout {
   private(set) var positions: [Int] = []
   /// Bytes of the payload.
   private(set) var size = 0
-  /// Bytes of model.params.bin; 0 unless the layout is external.
-  private(set) var externalSize = 0
+  /// Bytes of model.params.bin.
+  private(set) var externalSize: Int
 
   /// Static bytes beyond this go to model.params.bin (1.9 GiB; FlatBuffers ends at 2).
   static let inlineLimit = 2_040_109_465
@@ -42,9 +42,13 @@ struct ParameterLayout {
   private static let root = 64
 
   /// Lays out the bytes of one graph: its static tensors and, for each node, its tensor attributes.
+  /// An external layout begins behind `externalStart` bytes of model.params.bin.
   /// Throws where the head does not fit a FlatBuffer.
-  init(graph: String, tensors: [Item], nodes: [[Item]], external: Bool) throws(Diagnostic) {
+  init(
+    graph: String, tensors: [Item], nodes: [[Item]], external: Bool, externalStart: Int = 0
+  ) throws(Diagnostic) {
     self.external = external
+    externalSize = externalStart
     writeVtables()
     let graphs = table(ParameterLayout.modelVtable, fields: 1)[0]
     let graphOffset = vector(at: graphs, count: 1)[0]

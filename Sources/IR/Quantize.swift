@@ -23,79 +23,125 @@ extension Encoding {
     channel: Int = 0
   ) {
     let grid = channels[channel]
-    let lowest = Float(codeMin + Int(grid.offset))
-    let highest = Float(codeMax + Int(grid.offset))
     let scale = grid.scale
-    guard max(abs(lowest), abs(highest)) < 0x1p22 else {
+    guard let range = exactRange(of: grid) else {
       for index in 0..<count {
         let code = grid.quantize(source[index], codeMin: codeMin, codeMax: codeMax)
         target[index] = grid.dequantize(code)
       }
       return
     }
-    // Adding and subtracting 1.5 * 2^23 rounds half to even for magnitudes below 2^22; clamping to
-    // whole numbers first gives the same code and keeps the sum in that range.
-    let magic: Float = 0x1.8p23
     for index in 0..<count {
-      var ratio = source[index] / scale
-      ratio = ratio > lowest ? ratio : lowest
-      ratio = ratio < highest ? ratio : highest
-      let code = (ratio + magic) - magic
-      target[index] = (code + 0) * scale
+      target[index] = roundedSteps(source[index] / scale, range.lowest, range.highest) * scale
     }
   }
 
-  /// Quantizes and dequantizes a whole dense tensor of `shape`, per channel where the encoding is.
+  /// Quantizes and dequantizes a whole dense tensor of `shape`, each element by its grid.
   public func simulate(
     _ source: UnsafePointer<Float>, into target: UnsafeMutablePointer<Float>, shape: [Int]
   ) {
+    if let rows = GridRows(self, shape: shape) {
+      rows.simulate(source, into: target)
+      return
+    }
     forEachChannelRun(shape: shape) { channel, start, count in
       simulate(source + start, into: target + start, count: count, channel: channel)
     }
   }
 
-  /// Calls `body` with every run of neighbouring elements that share a channel: (channel, first
-  /// element, number of elements), in memory order.
+  /// Calls `body` with every run of neighbouring elements that share a grid: (index of the grid in
+  /// ``channels``, first element, number of elements), in memory order.
   public func forEachChannelRun(shape: [Int], _ body: (Int, Int, Int) -> Void) {
     let total = shape.reduce(1, *)
+    guard total > 0 else { return }
     guard let axis, shape.indices.contains(axis), channels.count > 1 else {
-      if total > 0 { body(0, 0, total) }
+      body(0, 0, total)
       return
     }
-    let inner = shape[(axis + 1)...].reduce(1, *)
     let size = shape[axis]
-    guard inner > 0, size > 0 else { return }
     var start = 0
+    guard let blocks, shape.indices.contains(blocks.axis), blocks.axis != axis, blocks.size > 0 else {
+      let inner = shape[(axis + 1)...].reduce(1, *)
+      while start < total {
+        for channel in 0..<size {
+          body(channel, start, inner)
+          start += inner
+        }
+      }
+      return
+    }
+    let count = blocks.count(length: shape[blocks.axis])
+    let (first, last) = (min(axis, blocks.axis), max(axis, blocks.axis))
+    let middle = shape[(first + 1)..<last].reduce(1, *)
+    let inner = shape[(last + 1)...].reduce(1, *)
     while start < total {
-      for channel in 0..<size {
-        body(channel, start, inner)
-        start += inner
+      for index in 0..<shape[first] {
+        for _ in 0..<middle {
+          if last == axis {
+            let block = index / blocks.size
+            for channel in 0..<size {
+              body(channel * count + block, start, inner)
+              start += inner
+            }
+          } else {
+            for block in 0..<count {
+              let run = min(blocks.size, shape[last] - block * blocks.size) * inner
+              body(index * count + block, start, run)
+              start += run
+            }
+          }
+        }
       }
     }
   }
 
   /// The stored codes (signed storage shifted) of a dense float tensor, in ``storage``.
   public func quantized(_ values: [Float], shape: [Int]) -> Bytes {
-    let shift = storageShift
-    let width = storage.byteWidth
-    return Bytes(count: values.count * width) { target in
-      forEachChannelRun(shape: shape) { channel, start, count in
-        let grid = channels[channel]
-        for index in start..<(start + count) {
-          let code = grid.quantize(values[index], codeMin: codeMin, codeMax: codeMax) + shift
-          switch width {
-          case 1:
-            target.storeBytes(of: UInt8(truncatingIfNeeded: code), toByteOffset: index, as: UInt8.self)
-          case 2:
-            target.storeBytes(
-              of: UInt16(truncatingIfNeeded: code), toByteOffset: index * 2, as: UInt16.self)
-          default:
-            target.storeBytes(
-              of: UInt32(truncatingIfNeeded: code), toByteOffset: index * 4, as: UInt32.self)
-          }
+    let rows = GridRows(self, shape: shape)
+    return Bytes(count: values.count * storage.byteWidth) { target in
+      values.withUnsafeBufferPointer { source in
+        guard source.count == shape.reduce(1, *), let from = source.baseAddress else { return }
+        switch storage.byteWidth {
+        case 1: store(from, UInt8.self, target, rows, shape)
+        case 2: store(from, UInt16.self, target, rows, shape)
+        default: store(from, UInt32.self, target, rows, shape)
         }
       }
     }
+  }
+
+  private func store<Code: FixedWidthInteger>(
+    _ source: UnsafePointer<Float>, _ type: Code.Type, _ target: UnsafeMutableRawBufferPointer,
+    _ rows: GridRows?, _ shape: [Int]
+  ) {
+    guard let to = target.bindMemory(to: type).baseAddress else { return }
+    let shift = storageShift
+    if let rows {
+      rows.quantize(source, into: to, shift: shift)
+      return
+    }
+    forEachChannelRun(shape: shape) { channel, start, count in
+      let grid = channels[channel]
+      guard let range = exactRange(of: grid) else {
+        for index in start..<(start + count) {
+          let code = grid.quantize(source[index], codeMin: codeMin, codeMax: codeMax) + shift
+          to[index] = Code(truncatingIfNeeded: code)
+        }
+        return
+      }
+      let toStored = Int32(truncatingIfNeeded: shift - Int(grid.offset))
+      for index in start..<(start + count) {
+        let steps = wholeSteps(source[index] / grid.scale, range.lowest, range.highest)
+        to[index] = Code(truncatingIfNeeded: steps &+ toStored)
+      }
+    }
+  }
+
+  /// Lowest and highest whole number of steps of a grid, where Float arithmetic rounds to them exactly.
+  fileprivate func exactRange(of grid: ScaleOffset) -> (lowest: Float, highest: Float)? {
+    let lowest = Float(codeMin + Int(grid.offset))
+    let highest = Float(codeMax + Int(grid.offset))
+    return max(abs(lowest), abs(highest)) < 0x1p22 ? (lowest, highest) : nil
   }
 
   /// Real values of stored codes (as ``Constant/integers()`` gives them) of a dense tensor.
@@ -109,5 +155,122 @@ extension Encoding {
       }
     }
     return result
+  }
+}
+
+/// Adding 1.5 * 2^23 rounds half to even for magnitudes below 2^22: the sum's last bit counts ones.
+/// Clamping to whole numbers first gives the same code and keeps the sum in that range.
+private let roundingMagic: Float = 0x1.8p23
+
+/// A ratio clamped and rounded half to even, as a whole Float; NaN gives `lowest`.
+@inline(__always)
+private func roundedSteps(_ value: Float, _ lowest: Float, _ highest: Float) -> Float {
+  var ratio = value > lowest ? value : lowest
+  ratio = ratio < highest ? ratio : highest
+  return (ratio + roundingMagic) - roundingMagic + 0
+}
+
+/// The same as an integer.
+@inline(__always)
+private func wholeSteps(_ value: Float, _ lowest: Float, _ highest: Float) -> Int32 {
+  var ratio = value > lowest ? value : lowest
+  ratio = ratio < highest ? ratio : highest
+  return Int32(bitPattern: (ratio + roundingMagic).bitPattern &- roundingMagic.bitPattern)
+}
+
+/// The grids of a dense tensor whose channels are its last axis, so that neighbouring elements have
+/// different ones: laid out row by row, for loops without branches.
+private struct GridRows {
+  let length: Int
+  let rows: Int
+  /// Rows that follow each other in one step along the block axis, steps of that axis, steps a block.
+  private let rowsPerStep: Int
+  private let steps: Int
+  private let size: Int
+  /// In the order [block][channel].
+  private var scales: [Float] = []
+  private var lowest: [Float] = []
+  private var highest: [Float] = []
+  private var offsets: [Int32] = []
+
+  /// nil where the tensor has another form or the codes are too wide for Float arithmetic.
+  init?(_ encoding: Encoding, shape: [Int]) {
+    guard let axis = encoding.axis, axis == shape.count - 1, shape[axis] > 1,
+      encoding.channels.count > 1
+    else { return nil }
+    length = shape[axis]
+    rows = shape[..<axis].reduce(1, *)
+    var blockCount = 1
+    if let blocks = encoding.blocks {
+      guard shape.indices.contains(blocks.axis), blocks.axis < axis, blocks.size > 0 else { return nil }
+      rowsPerStep = shape[(blocks.axis + 1)..<axis].reduce(1, *)
+      steps = shape[blocks.axis]
+      size = blocks.size
+      blockCount = blocks.count(length: steps)
+    } else {
+      (rowsPerStep, steps, size) = (1, 1, 1)
+    }
+    guard encoding.channels.count == length * blockCount else { return nil }
+    for block in 0..<blockCount {
+      for channel in 0..<length {
+        let grid = encoding.channels[channel * blockCount + block]
+        guard let range = encoding.exactRange(of: grid) else { return nil }
+        scales.append(grid.scale)
+        lowest.append(range.lowest)
+        highest.append(range.highest)
+        offsets.append(grid.offset)
+      }
+    }
+  }
+
+  /// Calls `body` for every row with its first element and its first entry of the tables.
+  private func forEachRow(_ body: (_ first: Int, _ entry: Int) -> Void) {
+    for row in 0..<rows { body(row * length, row / rowsPerStep % steps / size * length) }
+  }
+
+  func simulate(_ source: UnsafePointer<Float>, into target: UnsafeMutablePointer<Float>) {
+    withTables { scales, lowest, highest, _ in
+      forEachRow { first, entry in
+        let (from, to) = (source + first, target + first)
+        let (scales, lowest, highest) = (scales + entry, lowest + entry, highest + entry)
+        for index in 0..<length {
+          let scale = scales[index]
+          to[index] = roundedSteps(from[index] / scale, lowest[index], highest[index]) * scale
+        }
+      }
+    }
+  }
+
+  func quantize<Code: FixedWidthInteger>(
+    _ source: UnsafePointer<Float>, into target: UnsafeMutablePointer<Code>, shift: Int
+  ) {
+    let shift = Int32(truncatingIfNeeded: shift)
+    withTables { scales, lowest, highest, offsets in
+      forEachRow { first, entry in
+        let (from, to) = (source + first, target + first)
+        for index in 0..<length {
+          let (place, ratio) = (entry + index, from[index] / scales[entry + index])
+          let steps = wholeSteps(ratio, lowest[place], highest[place])
+          to[index] = Code(truncatingIfNeeded: steps &- offsets[place] &+ shift)
+        }
+      }
+    }
+  }
+
+  private func withTables(
+    _ body: (UnsafePointer<Float>, UnsafePointer<Float>, UnsafePointer<Float>, UnsafePointer<Int32>) -> Void
+  ) {
+    scales.withUnsafeBufferPointer { scales in
+      lowest.withUnsafeBufferPointer { lowest in
+        highest.withUnsafeBufferPointer { highest in
+          offsets.withUnsafeBufferPointer { offsets in
+            guard let scales = scales.baseAddress, let lowest = lowest.baseAddress,
+              let highest = highest.baseAddress, let offsets = offsets.baseAddress
+            else { return }
+            body(scales, lowest, highest, offsets)
+          }
+        }
+      }
+    }
   }
 }

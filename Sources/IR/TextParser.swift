@@ -137,34 +137,7 @@ private struct TextParser {
     if ids[name] != nil { throw fail("tensor \(name) is declared twice") }
     try expect(":")
     var tensor = Tensor(name: name, type: try type())
-    if accept("<") {
-      var encoding = Encoding(bitwidth: 8, channels: [])
-      var hasCodes = false
-      repeat {
-        switch try word() {
-        case "bw": encoding.bitwidth = try int()
-        case "symmetric": encoding.symmetric = true
-        case "axis": encoding.axis = try int()
-        case "codes":
-          encoding.codeMin = try int()
-          encoding.codeMax = try int()
-          hasCodes = true
-        case "from": tensor.encodingSource = EncodingSource(rawValue: try word())
-        case "grid":
-          repeat {
-            let scale = try float()
-            guard let offset = Int32(exactly: try int()) else { throw fail("offset out of range") }
-            encoding.channels.append(ScaleOffset(scale: scale, offset: offset))
-            skipSpace()
-          } while position < scalars.count && isWord(scalars[position])
-        case let other: throw fail("unknown part '\(other)' of an encoding")
-        }
-      } while accept(";")
-      try expect(">")
-      guard (2...32).contains(encoding.bitwidth) else { throw fail("bitwidth out of range") }
-      if !hasCodes { encoding.codeMax = (1 << encoding.bitwidth) - 1 }
-      tensor.encoding = encoding
-    }
+    if accept("<") { tensor.encoding = try encoding(&tensor.encodingSource) }
     if accept("!") {
       let text = try word()
       guard let state = QuantizationState(rawValue: text) else { throw fail("no state '\(text)'") }
@@ -175,6 +148,56 @@ private struct TextParser {
       }
     }
     return tensor
+  }
+
+  /// The parts between `<` and `>`.
+  private mutating func encoding(_ source: inout EncodingSource?) throws(Diagnostic) -> Encoding {
+    var encoding = Encoding(bitwidth: 8, channels: [])
+    var scales: LowPowerScales?
+    var hasCodes = false
+    repeat {
+      switch try word() {
+      case "bw": encoding.bitwidth = try int()
+      case "symmetric": encoding.symmetric = true
+      case "axis": encoding.axis = try int()
+      case "block": encoding.blocks = EncodingBlocks(axis: try int(), size: try int())
+      case "codes":
+        encoding.codeMin = try int()
+        encoding.codeMax = try int()
+        hasCodes = true
+      case "from": source = EncodingSource(rawValue: try word())
+      case "expanded":
+        scales = LowPowerScales(channelScales: [], factors: [], decompressedBitwidth: try int())
+      case "scale":
+        repeat { scales?.channelScales.append(try float()) } while hasWord()
+      case "factor":
+        repeat { scales?.factors.append(try int()) } while hasWord()
+      case "grid":
+        repeat {
+          let scale = try float()
+          guard let offset = Int32(exactly: try int()) else { throw fail("offset out of range") }
+          encoding.channels.append(ScaleOffset(scale: scale, offset: offset))
+        } while hasWord()
+      case let other: throw fail("unknown part '\(other)' of an encoding")
+      }
+    } while accept(";")
+    try expect(">")
+    guard (2...32).contains(encoding.bitwidth) else { throw fail("bitwidth out of range") }
+    if let scales {
+      guard encoding.blocks != nil, let grids = scales.grids(bitwidth: encoding.bitwidth) else {
+        throw fail("the factors are not those of blocks of channels")
+      }
+      encoding.blocks?.lowPower = scales
+      encoding.channels = grids
+    }
+    if !hasCodes { encoding.codeMax = (1 << encoding.bitwidth) - 1 }
+    return encoding
+  }
+
+  /// Whether a word comes next.
+  private mutating func hasWord() -> Bool {
+    skipSpace()
+    return position < scalars.count && isWord(scalars[position])
   }
 
   private mutating func constant(_ type: TensorType) throws(Diagnostic) -> Constant {

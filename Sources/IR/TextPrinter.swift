@@ -48,8 +48,15 @@ extension Graph {
       parts.append("codes \(encoding.codeMin) \(encoding.codeMax)")
     }
     if let axis = encoding.axis { parts.append("axis \(axis)") }
-    let grids = encoding.channels.map { "\($0.scale) \($0.offset)" }
-    parts.append("grid \(grids.joined(separator: " "))")
+    if let blocks = encoding.blocks { parts.append("block \(blocks.axis) \(blocks.size)") }
+    if let scales = encoding.blocks?.lowPower {
+      parts.append("expanded \(scales.decompressedBitwidth)")
+      parts.append("scale \(scales.channelScales.map { "\($0)" }.joined(separator: " "))")
+      parts.append("factor \(scales.factors.map(String.init).joined(separator: " "))")
+    } else {
+      let grids = encoding.channels.map { "\($0.scale) \($0.offset)" }
+      parts.append("grid \(grids.joined(separator: " "))")
+    }
     if let source { parts.append("from \(source.rawValue)") }
     return "<\(parts.joined(separator: "; "))>"
   }

@@ -21,6 +21,15 @@ struct FixedPointBuilder;
 struct AxisFixedPoint;
 struct AxisFixedPointBuilder;
 
+struct FileRange;
+struct FileRangeBuilder;
+
+struct Block;
+struct BlockBuilder;
+
+struct BlockwiseExpansion;
+struct BlockwiseExpansionBuilder;
+
 struct Quantization;
 struct QuantizationBuilder;
 
@@ -41,9 +50,6 @@ struct GraphBuilder;
 
 struct Model;
 struct ModelBuilder;
-
-struct FileRange;
-struct FileRangeBuilder;
 
 struct TensorData;
 struct TensorDataBuilder;
@@ -408,13 +414,305 @@ inline flatbuffers::Offset<AxisFixedPoint> CreateAxisFixedPointDirect(
       channels__);
 }
 
+struct FileRange FLATBUFFERS_FINAL_CLASS : private flatbuffers::Table {
+  typedef FileRangeBuilder Builder;
+  enum FlatBuffersVTableOffset FLATBUFFERS_VTABLE_UNDERLYING_TYPE {
+    VT_OFFSET = 4,
+    VT_SIZE = 6
+  };
+  int64_t offset() const {
+    return GetField<int64_t>(VT_OFFSET, 0);
+  }
+  int64_t size() const {
+    return GetField<int64_t>(VT_SIZE, 0);
+  }
+  bool Verify(flatbuffers::Verifier &verifier) const {
+    return VerifyTableStart(verifier) &&
+           VerifyField<int64_t>(verifier, VT_OFFSET, 8) &&
+           VerifyField<int64_t>(verifier, VT_SIZE, 8) &&
+           verifier.EndTable();
+  }
+};
+
+struct FileRangeBuilder {
+  typedef FileRange Table;
+  flatbuffers::FlatBufferBuilder &fbb_;
+  flatbuffers::uoffset_t start_;
+  void add_offset(int64_t offset) {
+    fbb_.AddElement<int64_t>(FileRange::VT_OFFSET, offset, 0);
+  }
+  void add_size(int64_t size) {
+    fbb_.AddElement<int64_t>(FileRange::VT_SIZE, size, 0);
+  }
+  explicit FileRangeBuilder(flatbuffers::FlatBufferBuilder &_fbb)
+        : fbb_(_fbb) {
+    start_ = fbb_.StartTable();
+  }
+  flatbuffers::Offset<FileRange> Finish() {
+    const auto end = fbb_.EndTable(start_);
+    auto o = flatbuffers::Offset<FileRange>(end);
+    return o;
+  }
+};
+
+inline flatbuffers::Offset<FileRange> CreateFileRange(
+    flatbuffers::FlatBufferBuilder &_fbb,
+    int64_t offset = 0,
+    int64_t size = 0) {
+  FileRangeBuilder builder_(_fbb);
+  builder_.add_size(size);
+  builder_.add_offset(offset);
+  return builder_.Finish();
+}
+
+struct Block FLATBUFFERS_FINAL_CLASS : private flatbuffers::Table {
+  typedef BlockBuilder Builder;
+  enum FlatBuffersVTableOffset FLATBUFFERS_VTABLE_UNDERLYING_TYPE {
+    VT_AXIS = 4,
+    VT_BLOCK_AXIS = 6,
+    VT_BLOCK_SIZE = 8,
+    VT_BITWIDTH = 10,
+    VT_SYMMETRIC = 12,
+    VT_STRIPPED = 14,
+    VT_SCALES = 16,
+    VT_OFFSETS = 18
+  };
+  int32_t axis() const {
+    return GetField<int32_t>(VT_AXIS, 0);
+  }
+  int32_t block_axis() const {
+    return GetField<int32_t>(VT_BLOCK_AXIS, 0);
+  }
+  uint32_t block_size() const {
+    return GetField<uint32_t>(VT_BLOCK_SIZE, 0);
+  }
+  uint32_t bitwidth() const {
+    return GetField<uint32_t>(VT_BITWIDTH, 0);
+  }
+  bool symmetric() const {
+    return GetField<uint8_t>(VT_SYMMETRIC, 0) != 0;
+  }
+  bool stripped() const {
+    return GetField<uint8_t>(VT_STRIPPED, 0) != 0;
+  }
+  const dlc::FileRange *scales() const {
+    return GetPointer<const dlc::FileRange *>(VT_SCALES);
+  }
+  const dlc::FileRange *offsets() const {
+    return GetPointer<const dlc::FileRange *>(VT_OFFSETS);
+  }
+  bool Verify(flatbuffers::Verifier &verifier) const {
+    return VerifyTableStart(verifier) &&
+           VerifyField<int32_t>(verifier, VT_AXIS, 4) &&
+           VerifyField<int32_t>(verifier, VT_BLOCK_AXIS, 4) &&
+           VerifyField<uint32_t>(verifier, VT_BLOCK_SIZE, 4) &&
+           VerifyField<uint32_t>(verifier, VT_BITWIDTH, 4) &&
+           VerifyField<uint8_t>(verifier, VT_SYMMETRIC, 1) &&
+           VerifyField<uint8_t>(verifier, VT_STRIPPED, 1) &&
+           VerifyOffset(verifier, VT_SCALES) &&
+           verifier.VerifyTable(scales()) &&
+           VerifyOffset(verifier, VT_OFFSETS) &&
+           verifier.VerifyTable(offsets()) &&
+           verifier.EndTable();
+  }
+};
+
+struct BlockBuilder {
+  typedef Block Table;
+  flatbuffers::FlatBufferBuilder &fbb_;
+  flatbuffers::uoffset_t start_;
+  void add_axis(int32_t axis) {
+    fbb_.AddElement<int32_t>(Block::VT_AXIS, axis, 0);
+  }
+  void add_block_axis(int32_t block_axis) {
+    fbb_.AddElement<int32_t>(Block::VT_BLOCK_AXIS, block_axis, 0);
+  }
+  void add_block_size(uint32_t block_size) {
+    fbb_.AddElement<uint32_t>(Block::VT_BLOCK_SIZE, block_size, 0);
+  }
+  void add_bitwidth(uint32_t bitwidth) {
+    fbb_.AddElement<uint32_t>(Block::VT_BITWIDTH, bitwidth, 0);
+  }
+  void add_symmetric(bool symmetric) {
+    fbb_.AddElement<uint8_t>(Block::VT_SYMMETRIC, static_cast<uint8_t>(symmetric), 0);
+  }
+  void add_stripped(bool stripped) {
+    fbb_.AddElement<uint8_t>(Block::VT_STRIPPED, static_cast<uint8_t>(stripped), 0);
+  }
+  void add_scales(flatbuffers::Offset<dlc::FileRange> scales) {
+    fbb_.AddOffset(Block::VT_SCALES, scales);
+  }
+  void add_offsets(flatbuffers::Offset<dlc::FileRange> offsets) {
+    fbb_.AddOffset(Block::VT_OFFSETS, offsets);
+  }
+  explicit BlockBuilder(flatbuffers::FlatBufferBuilder &_fbb)
+        : fbb_(_fbb) {
+    start_ = fbb_.StartTable();
+  }
+  flatbuffers::Offset<Block> Finish() {
+    const auto end = fbb_.EndTable(start_);
+    auto o = flatbuffers::Offset<Block>(end);
+    return o;
+  }
+};
+
+inline flatbuffers::Offset<Block> CreateBlock(
+    flatbuffers::FlatBufferBuilder &_fbb,
+    int32_t axis = 0,
+    int32_t block_axis = 0,
+    uint32_t block_size = 0,
+    uint32_t bitwidth = 0,
+    bool symmetric = false,
+    bool stripped = false,
+    flatbuffers::Offset<dlc::FileRange> scales = 0,
+    flatbuffers::Offset<dlc::FileRange> offsets = 0) {
+  BlockBuilder builder_(_fbb);
+  builder_.add_offsets(offsets);
+  builder_.add_scales(scales);
+  builder_.add_bitwidth(bitwidth);
+  builder_.add_block_size(block_size);
+  builder_.add_block_axis(block_axis);
+  builder_.add_axis(axis);
+  builder_.add_stripped(stripped);
+  builder_.add_symmetric(symmetric);
+  return builder_.Finish();
+}
+
+struct BlockwiseExpansion FLATBUFFERS_FINAL_CLASS : private flatbuffers::Table {
+  typedef BlockwiseExpansionBuilder Builder;
+  enum FlatBuffersVTableOffset FLATBUFFERS_VTABLE_UNDERLYING_TYPE {
+    VT_AXIS = 4,
+    VT_CHANNELS = 6,
+    VT_BLOCKS_PER_AXIS = 8,
+    VT_BLOCK_SIZE = 10,
+    VT_BLOCK_SCALE_BITWIDTH = 12,
+    VT_BLOCK_AXIS = 14,
+    VT_FACTORS = 16
+  };
+  int32_t axis() const {
+    return GetField<int32_t>(VT_AXIS, 0);
+  }
+  const flatbuffers::Vector<flatbuffers::Offset<dlc::FixedPoint>> *channels() const {
+    return GetPointer<const flatbuffers::Vector<flatbuffers::Offset<dlc::FixedPoint>> *>(VT_CHANNELS);
+  }
+  uint32_t blocks_per_axis() const {
+    return GetField<uint32_t>(VT_BLOCKS_PER_AXIS, 0);
+  }
+  uint32_t block_size() const {
+    return GetField<uint32_t>(VT_BLOCK_SIZE, 0);
+  }
+  uint8_t block_scale_bitwidth() const {
+    return GetField<uint8_t>(VT_BLOCK_SCALE_BITWIDTH, 0);
+  }
+  int32_t block_axis() const {
+    return GetField<int32_t>(VT_BLOCK_AXIS, 0);
+  }
+  const flatbuffers::Vector<uint16_t> *factors() const {
+    return GetPointer<const flatbuffers::Vector<uint16_t> *>(VT_FACTORS);
+  }
+  bool Verify(flatbuffers::Verifier &verifier) const {
+    return VerifyTableStart(verifier) &&
+           VerifyField<int32_t>(verifier, VT_AXIS, 4) &&
+           VerifyOffset(verifier, VT_CHANNELS) &&
+           verifier.VerifyVector(channels()) &&
+           verifier.VerifyVectorOfTables(channels()) &&
+           VerifyField<uint32_t>(verifier, VT_BLOCKS_PER_AXIS, 4) &&
+           VerifyField<uint32_t>(verifier, VT_BLOCK_SIZE, 4) &&
+           VerifyField<uint8_t>(verifier, VT_BLOCK_SCALE_BITWIDTH, 1) &&
+           VerifyField<int32_t>(verifier, VT_BLOCK_AXIS, 4) &&
+           VerifyOffset(verifier, VT_FACTORS) &&
+           verifier.VerifyVector(factors()) &&
+           verifier.EndTable();
+  }
+};
+
+struct BlockwiseExpansionBuilder {
+  typedef BlockwiseExpansion Table;
+  flatbuffers::FlatBufferBuilder &fbb_;
+  flatbuffers::uoffset_t start_;
+  void add_axis(int32_t axis) {
+    fbb_.AddElement<int32_t>(BlockwiseExpansion::VT_AXIS, axis, 0);
+  }
+  void add_channels(flatbuffers::Offset<flatbuffers::Vector<flatbuffers::Offset<dlc::FixedPoint>>> channels) {
+    fbb_.AddOffset(BlockwiseExpansion::VT_CHANNELS, channels);
+  }
+  void add_blocks_per_axis(uint32_t blocks_per_axis) {
+    fbb_.AddElement<uint32_t>(BlockwiseExpansion::VT_BLOCKS_PER_AXIS, blocks_per_axis, 0);
+  }
+  void add_block_size(uint32_t block_size) {
+    fbb_.AddElement<uint32_t>(BlockwiseExpansion::VT_BLOCK_SIZE, block_size, 0);
+  }
+  void add_block_scale_bitwidth(uint8_t block_scale_bitwidth) {
+    fbb_.AddElement<uint8_t>(BlockwiseExpansion::VT_BLOCK_SCALE_BITWIDTH, block_scale_bitwidth, 0);
+  }
+  void add_block_axis(int32_t block_axis) {
+    fbb_.AddElement<int32_t>(BlockwiseExpansion::VT_BLOCK_AXIS, block_axis, 0);
+  }
+  void add_factors(flatbuffers::Offset<flatbuffers::Vector<uint16_t>> factors) {
+    fbb_.AddOffset(BlockwiseExpansion::VT_FACTORS, factors);
+  }
+  explicit BlockwiseExpansionBuilder(flatbuffers::FlatBufferBuilder &_fbb)
+        : fbb_(_fbb) {
+    start_ = fbb_.StartTable();
+  }
+  flatbuffers::Offset<BlockwiseExpansion> Finish() {
+    const auto end = fbb_.EndTable(start_);
+    auto o = flatbuffers::Offset<BlockwiseExpansion>(end);
+    return o;
+  }
+};
+
+inline flatbuffers::Offset<BlockwiseExpansion> CreateBlockwiseExpansion(
+    flatbuffers::FlatBufferBuilder &_fbb,
+    int32_t axis = 0,
+    flatbuffers::Offset<flatbuffers::Vector<flatbuffers::Offset<dlc::FixedPoint>>> channels = 0,
+    uint32_t blocks_per_axis = 0,
+    uint32_t block_size = 0,
+    uint8_t block_scale_bitwidth = 0,
+    int32_t block_axis = 0,
+    flatbuffers::Offset<flatbuffers::Vector<uint16_t>> factors = 0) {
+  BlockwiseExpansionBuilder builder_(_fbb);
+  builder_.add_factors(factors);
+  builder_.add_block_axis(block_axis);
+  builder_.add_block_size(block_size);
+  builder_.add_blocks_per_axis(blocks_per_axis);
+  builder_.add_channels(channels);
+  builder_.add_axis(axis);
+  builder_.add_block_scale_bitwidth(block_scale_bitwidth);
+  return builder_.Finish();
+}
+
+inline flatbuffers::Offset<BlockwiseExpansion> CreateBlockwiseExpansionDirect(
+    flatbuffers::FlatBufferBuilder &_fbb,
+    int32_t axis = 0,
+    const std::vector<flatbuffers::Offset<dlc::FixedPoint>> *channels = nullptr,
+    uint32_t blocks_per_axis = 0,
+    uint32_t block_size = 0,
+    uint8_t block_scale_bitwidth = 0,
+    int32_t block_axis = 0,
+    const std::vector<uint16_t> *factors = nullptr) {
+  auto channels__ = channels ? _fbb.CreateVector<flatbuffers::Offset<dlc::FixedPoint>>(*channels) : 0;
+  auto factors__ = factors ? _fbb.CreateVector<uint16_t>(*factors) : 0;
+  return dlc::CreateBlockwiseExpansion(
+      _fbb,
+      axis,
+      channels__,
+      blocks_per_axis,
+      block_size,
+      block_scale_bitwidth,
+      block_axis,
+      factors__);
+}
+
 struct Quantization FLATBUFFERS_FINAL_CLASS : private flatbuffers::Table {
   typedef QuantizationBuilder Builder;
   enum FlatBuffersVTableOffset FLATBUFFERS_VTABLE_UNDERLYING_TYPE {
     VT_KIND = 4,
     VT_OVERRIDDEN = 6,
     VT_PER_TENSOR = 8,
-    VT_PER_AXIS = 10
+    VT_PER_AXIS = 10,
+    VT_BLOCK = 12,
+    VT_EXPANSION = 14
   };
   dlc::EncodingKind kind() const {
     return static_cast<dlc::EncodingKind>(GetField<int32_t>(VT_KIND, 0));
@@ -428,6 +726,12 @@ struct Quantization FLATBUFFERS_FINAL_CLASS : private flatbuffers::Table {
   const dlc::AxisFixedPoint *per_axis() const {
     return GetPointer<const dlc::AxisFixedPoint *>(VT_PER_AXIS);
   }
+  const dlc::Block *block() const {
+    return GetPointer<const dlc::Block *>(VT_BLOCK);
+  }
+  const dlc::BlockwiseExpansion *expansion() const {
+    return GetPointer<const dlc::BlockwiseExpansion *>(VT_EXPANSION);
+  }
   bool Verify(flatbuffers::Verifier &verifier) const {
     return VerifyTableStart(verifier) &&
            VerifyField<int32_t>(verifier, VT_KIND, 4) &&
@@ -436,6 +740,10 @@ struct Quantization FLATBUFFERS_FINAL_CLASS : private flatbuffers::Table {
            verifier.VerifyTable(per_tensor()) &&
            VerifyOffset(verifier, VT_PER_AXIS) &&
            verifier.VerifyTable(per_axis()) &&
+           VerifyOffset(verifier, VT_BLOCK) &&
+           verifier.VerifyTable(block()) &&
+           VerifyOffset(verifier, VT_EXPANSION) &&
+           verifier.VerifyTable(expansion()) &&
            verifier.EndTable();
   }
 };
@@ -456,6 +764,12 @@ struct QuantizationBuilder {
   void add_per_axis(flatbuffers::Offset<dlc::AxisFixedPoint> per_axis) {
     fbb_.AddOffset(Quantization::VT_PER_AXIS, per_axis);
   }
+  void add_block(flatbuffers::Offset<dlc::Block> block) {
+    fbb_.AddOffset(Quantization::VT_BLOCK, block);
+  }
+  void add_expansion(flatbuffers::Offset<dlc::BlockwiseExpansion> expansion) {
+    fbb_.AddOffset(Quantization::VT_EXPANSION, expansion);
+  }
   explicit QuantizationBuilder(flatbuffers::FlatBufferBuilder &_fbb)
         : fbb_(_fbb) {
     start_ = fbb_.StartTable();
@@ -472,8 +786,12 @@ inline flatbuffers::Offset<Quantization> CreateQuantization(
     dlc::EncodingKind kind = dlc::EncodingKind_ScaleOffset,
     bool overridden = false,
     flatbuffers::Offset<dlc::FixedPoint> per_tensor = 0,
-    flatbuffers::Offset<dlc::AxisFixedPoint> per_axis = 0) {
+    flatbuffers::Offset<dlc::AxisFixedPoint> per_axis = 0,
+    flatbuffers::Offset<dlc::Block> block = 0,
+    flatbuffers::Offset<dlc::BlockwiseExpansion> expansion = 0) {
   QuantizationBuilder builder_(_fbb);
+  builder_.add_expansion(expansion);
+  builder_.add_block(block);
   builder_.add_per_axis(per_axis);
   builder_.add_per_tensor(per_tensor);
   builder_.add_kind(kind);
@@ -1060,57 +1378,6 @@ inline flatbuffers::Offset<Model> CreateModelDirect(
   return dlc::CreateModel(
       _fbb,
       graphs__);
-}
-
-struct FileRange FLATBUFFERS_FINAL_CLASS : private flatbuffers::Table {
-  typedef FileRangeBuilder Builder;
-  enum FlatBuffersVTableOffset FLATBUFFERS_VTABLE_UNDERLYING_TYPE {
-    VT_OFFSET = 4,
-    VT_SIZE = 6
-  };
-  int64_t offset() const {
-    return GetField<int64_t>(VT_OFFSET, 0);
-  }
-  int64_t size() const {
-    return GetField<int64_t>(VT_SIZE, 0);
-  }
-  bool Verify(flatbuffers::Verifier &verifier) const {
-    return VerifyTableStart(verifier) &&
-           VerifyField<int64_t>(verifier, VT_OFFSET, 8) &&
-           VerifyField<int64_t>(verifier, VT_SIZE, 8) &&
-           verifier.EndTable();
-  }
-};
-
-struct FileRangeBuilder {
-  typedef FileRange Table;
-  flatbuffers::FlatBufferBuilder &fbb_;
-  flatbuffers::uoffset_t start_;
-  void add_offset(int64_t offset) {
-    fbb_.AddElement<int64_t>(FileRange::VT_OFFSET, offset, 0);
-  }
-  void add_size(int64_t size) {
-    fbb_.AddElement<int64_t>(FileRange::VT_SIZE, size, 0);
-  }
-  explicit FileRangeBuilder(flatbuffers::FlatBufferBuilder &_fbb)
-        : fbb_(_fbb) {
-    start_ = fbb_.StartTable();
-  }
-  flatbuffers::Offset<FileRange> Finish() {
-    const auto end = fbb_.EndTable(start_);
-    auto o = flatbuffers::Offset<FileRange>(end);
-    return o;
-  }
-};
-
-inline flatbuffers::Offset<FileRange> CreateFileRange(
-    flatbuffers::FlatBufferBuilder &_fbb,
-    int64_t offset = 0,
-    int64_t size = 0) {
-  FileRangeBuilder builder_(_fbb);
-  builder_.add_size(size);
-  builder_.add_offset(offset);
-  return builder_.Finish();
 }
 
 struct TensorData FLATBUFFERS_FINAL_CLASS : private flatbuffers::Table {

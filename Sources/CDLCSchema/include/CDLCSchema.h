@@ -79,6 +79,42 @@ DLCOffset dlc_builder_per_axis(DLCBuilder *_Nonnull builder, int32_t kind, bool 
                                int32_t axis, const DLCFixedPoint *_Nullable channels,
                                size_t count) DLC_CHECKED;
 
+/// A range of model.params.bin.
+typedef struct {
+  uint64_t offset;
+  uint64_t count;
+} DLCRange;
+
+/// A grid a block; the numbers of the grids lie in the ranges.
+typedef struct {
+  int32_t axis;
+  int32_t block_axis;
+  uint32_t block_size;
+  uint32_t bitwidth;
+  bool symmetric;
+  DLCRange scales;
+  DLCRange offsets;
+} DLCBlockFields;
+
+DLCOffset dlc_builder_block(DLCBuilder *_Nonnull builder, bool overridden,
+                            DLCBlockFields fields) DLC_CHECKED;
+
+/// A scale a channel, a factor a block.
+typedef struct {
+  int32_t axis;
+  int32_t block_axis;
+  uint32_t block_size;
+  uint32_t blocks_per_axis;
+  uint8_t block_scale_bitwidth;
+  size_t channel_count;
+  size_t factor_count;
+} DLCExpansionFields;
+
+/// `channels` and `factors` have the counts of `fields`.
+DLCOffset dlc_builder_expansion(DLCBuilder *_Nonnull builder, bool overridden,
+                                DLCExpansionFields fields, const DLCFixedPoint *_Nullable channels,
+                                const uint16_t *_Nullable factors) DLC_CHECKED;
+
 typedef struct {
   uint32_t index;
   DLCOffset name;
@@ -175,12 +211,20 @@ typedef struct {
   bool has_per_axis;
   int32_t axis;
   size_t channel_count;
+  /// Set where the record has both ranges and they are not negative.
+  bool has_block;
+  DLCBlockFields block;
+  bool has_expansion;
+  DLCExpansionFields expansion;
 } DLCQuantizationView;
 
 DLCQuantizationView dlc_quantization_view(const DLCQuantization *_Nonnull quantization);
 /// Copies all `channel_count` records of a per-axis record into `channels`.
 void dlc_quantization_channels(const DLCQuantization *_Nonnull quantization,
                                DLCFixedPoint *_Nonnull channels);
+/// Copies the `expansion.channel_count` records and `expansion.factor_count` factors.
+void dlc_quantization_expansion(const DLCQuantization *_Nonnull quantization,
+                                DLCFixedPoint *_Nonnull channels, uint16_t *_Nonnull factors);
 
 // ---- reading the NETP payload ----
 
