@@ -76,7 +76,10 @@ let package = Package(
     .testTarget(name: "ContainerTests", dependencies: ["IR", "Container"]),
     .testTarget(name: "RuntimeTests", dependencies: ["IR", "Operators", "Runtime"]),
     .testTarget(
-      name: "QuantizerTests", dependencies: ["IR", "Operators", "Runtime", "Calibration", "Quantizer"]),
+      name: "QuantizerTests",
+      dependencies: [
+        "IR", "Operators", "Runtime", "Calibration", "EncodingFiles", "Quantizer",
+      ]),
     .testTarget(name: "LibraryTests", dependencies: ["IR", "Calibration"]),
     .testTarget(name: "ToolKitTests", dependencies: ["IR", "ToolKit"]),
     .testTarget(

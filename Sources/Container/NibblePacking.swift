@@ -24,7 +24,7 @@ struct NibblePacking {
 
   private var bytesPerChannel: Int { (outer * inner + 1) / 2 }
 
-  /// Bytes of the packed tensor.
+  /// Bytes of the packed tensor, by ``Encoding/packedByteCount(shape:axis:)``.
   var packedCount: Int { channels * bytesPerChannel }
 
   /// Calls `body` with (position of the element in the dense tensor, number of its nibble).

@@ -34,7 +34,8 @@ extension EncodingFile {
         guard encoding.bitwidth != 32 || writesBiases else { continue }
         entries.append(
           EncodingEntry(
-            tensor.name, encoding, section, axis: encoding.axis.map { Self.sourceAxis(role, $0) }))
+            tensor.name, encoding, section, axis: encoding.axis.map { Self.sourceAxis(role, $0) },
+            shape: tensor.type.shape))
       } else if tensor.state == .float, tensor.type.element.isFloat, generation != .onnx {
         entries.append(
           EncodingEntry(name: tensor.name, section: section, kind: .float, bitwidth: floatBitwidth))
@@ -56,12 +57,30 @@ extension EncodingFile {
 
 extension EncodingEntry {
   /// The entry of a graph's encoding.
-  fileprivate init(_ name: String, _ encoding: Encoding, _ section: Section, axis: Int?) {
+  fileprivate init(
+    _ name: String, _ encoding: Encoding, _ section: Section, axis: Int?, shape: [Int]
+  ) {
     let half = Int32(truncatingIfNeeded: -(1 << (encoding.bitwidth - 1)))
     let symmetric = encoding.symmetric && encoding.channels.allSatisfy { $0.offset == half }
     self.init(
       name: name, section: section, bitwidth: encoding.bitwidth,
       granularity: axis == nil ? .perTensor : .perChannel, grids: encoding.channels,
       symmetric: symmetric, strict: symmetric && encoding.codeMin == 1, axis: axis)
+    guard let blocks = encoding.blocks, let channelAxis = encoding.axis, let axis else { return }
+    granularity =
+      blocks.lowPower.map {
+        .lowPowerBlocks(
+          LowPowerBlocks(
+            channelScales: $0.channelScales, factors: $0.factors,
+            decompressedBitwidth: $0.decompressedBitwidth))
+      } ?? .perBlock
+    // Convolutions have channels and inputs on their first two axes, in this or the other order.
+    let inputs = axis == channelAxis ? blocks.axis : 1 - axis
+    var nested = [Int](repeating: 1, count: shape.count)
+    nested[axis] = shape[channelAxis]
+    nested[inputs] = encoding.blocksPerChannel(shape: shape)
+    self.axis = inputs
+    blockSize = blocks.size
+    blockShape = nested
   }
 }

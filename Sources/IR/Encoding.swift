@@ -128,6 +128,29 @@ public struct Encoding: Sendable, Hashable {
     return blocks.lowPower == nil ? .perBlock : .lowPowerBlocks
   }
 
+  /// The encoding of the tensor transposed: axis i of the result is axis `order[i]` of this one. The
+  /// order of the grids stays.
+  public func permuted(_ order: [Int]) -> Encoding {
+    var result = self
+    result.axis = axis.flatMap { order.firstIndex(of: $0) }
+    if let blocks, let moved = order.firstIndex(of: blocks.axis) { result.blocks?.axis = moved }
+    return result
+  }
+
+  /// Bytes of the codes of a tensor of `shape` with two a byte: each channel begins with a byte of its
+  /// own.
+  public static func packedByteCount(shape: [Int], axis: Int?) -> Int {
+    let channels = axis.flatMap { shape.indices.contains($0) ? shape[$0] : nil } ?? 1
+    guard channels > 0 else { return 0 }
+    return channels * ((shape.reduce(1, *) / channels + 1) / 2)
+  }
+
+  /// The axis along which the blocks of a weight lie: that of its inputs, beside the channel axis as the
+  /// operators lay weights out ([..., inputs, channels], [channels, inputs], [..., channels, inputs]).
+  public static func inputAxis(channelAxis: Int, rank: Int) -> Int {
+    channelAxis == rank - 1 ? rank - 2 : channelAxis + 1
+  }
+
   /// Number of blocks in each channel of a tensor of `shape`, 1 where there are none.
   public func blocksPerChannel(shape: [Int]) -> Int {
     guard let blocks, shape.indices.contains(blocks.axis) else { return 1 }

@@ -29,6 +29,12 @@ public struct Tensor: Sendable {
   /// tensor, of the float type of one that stays float (16 or 32). nil: as the options say.
   public var bitwidth: Int?
 
+  /// Bytes of the values as the container stores them: 4-bit types have two in a byte.
+  public var storedByteCount: Int {
+    type.element == .sfixed4 || type.element == .ufixed4
+      ? Encoding.packedByteCount(shape: type.shape, axis: encoding?.axis) : type.byteCount
+  }
+
   /// Makes a tensor without encoding.
   public init(name: String, type: TensorType, constant: Constant? = nil) {
     self.name = name

@@ -25,7 +25,9 @@ public func assignEncodings(
     }
     if !options.skipNonfinite { try statistics.requireFinite() }
   }
-  var assigner = Assigner(graph: graph, options: options, jobs: jobs)
+  let kept = try keepingFloat(graph, options.keepFloat)
+  var assigner = Assigner(graph: kept.graph, options: options, jobs: jobs)
+  assigner.notes = kept.notes
   if options.skipNonfinite { try assigner.skipNonfiniteConstants() }
   try assigner.observe(statistics)
   try assigner.assignActivations()
@@ -35,9 +37,11 @@ public func assignEncodings(
   try assigner.assignBiases()
   assigner.noteOptionsWithoutEffect()
   assigner.settle()
+  assigner.noteIdleOptions()
   return QuantizationResult(
     graph: assigner.graph, notes: assigner.notes, borders: assigner.borders,
-    dataInvariantOpsRequantize: options.includeDataInvariantOps)
+    dataInvariantOpsRequantize: options.includeDataInvariantOps,
+    keepsWeightsQuantized: options.keepsWeightsQuantized, packs4BitWeights: options.packs4BitWeights)
 }
 
 /// A constant operand of a node that works on fixed point.
@@ -60,6 +64,11 @@ struct Assigner {
   var uses: [TensorID: [ConstantUse]] = [:]
   var constants: [TensorID] = []
 
+  /// Biases that got a grid a row.
+  var rowBiases = 0
+  /// Uses of weights by float nodes that read them quantized.
+  var keptWeights = 0
+
   /// Whether each tensor had nothing decided about it at the start; bias copies come after these.
   let wasOpen: [Bool]
 
@@ -71,7 +80,9 @@ struct Assigner {
   }
 
   var rules: BorderRules {
-    BorderRules(graph: graph, borders: borders, requantizes: options.includeDataInvariantOps)
+    BorderRules(
+      graph: graph, borders: borders, requantizes: options.includeDataInvariantOps,
+      keepsWeights: options.keepsWeightsQuantized)
   }
 
   /// Annotates a tensor.
@@ -184,15 +195,22 @@ struct Assigner {
     }
   }
 
-  /// Lists the float constants that fixed-point nodes read.
+  /// Lists the float constants that fixed-point nodes read, and with `keepsWeightsQuantized` the
+  /// weights of float ones.
   mutating func findUses() {
     let rules = rules
-    for (index, node) in graph.nodes.enumerated() where rules.isQuantized(node) {
+    for (index, node) in graph.nodes.enumerated() {
+      let isQuantized = rules.isQuantized(node)
+      guard isQuantized || options.keepsWeightsQuantized else { continue }
       for (slot, id) in node.inputs.enumerated() {
         guard let id, graph[id].constant != nil, graph[id].type.element == .float32
         else { continue }
         let role = node.op.quantization.input(slot)
         guard role != .unquantized else { continue }
+        if !isQuantized {
+          guard case .weight = role else { continue }
+          keptWeights += 1
+        }
         if uses[id] == nil { constants.append(id) }
         uses[id, default: []].append(ConstantUse(node: index, slot: slot, role: role))
       }

@@ -124,9 +124,14 @@ extension Assigner {
           severity: .note))
     }
     let whole = work.count { $0.axis < 0 }
-    if options.perChannel && whole == work.count {
+    let rows = work.count { $0.axis >= 0 && isRow($0.id) }
+    if options.perChannel && whole + rows == work.count {
       noteWithoutEffect(
         "--use_per_channel_quantization changed 0 weights: no convolution weight is open")
+    }
+    if options.perRow && rows == 0 {
+      noteWithoutEffect(
+        "--use_per_row_quantization changed 0 weights: no weight of a FullyConnected or MatMul is open")
     }
     if options.weightsBitwidth != QuantizerOptions().weightsBitwidth && weights == 0 {
       noteWithoutEffect("--weights_bitwidth changed 0 weights: the graph has none")
@@ -148,7 +153,7 @@ extension Assigner {
       guard case .weight(let axis, let perRow) = use.role else { continue }
       let rank = graph[id].type.rank
       let own = axis < 0 ? axis + rank : axis
-      let applies = options.perChannel && !perRow && rank > 1 && (0..<rank).contains(own)
+      let applies = (perRow ? options.perRow : options.perChannel) && rank > 1 && (0..<rank).contains(own)
       axes[applies ? own : -1] = axes[applies ? own : -1] ?? use.node
     }
     guard axes.count > 1 else { return axes.keys.first }
@@ -159,6 +164,13 @@ extension Assigner {
         + "channel axes",
       at: .init(tensor: graph[id].name),
       hint: "give each operator a copy of the weight, or quantize per tensor")
+  }
+
+  /// Whether a weight follows the per-row option.
+  private func isRow(_ id: TensorID) -> Bool {
+    (uses[id] ?? []).contains {
+      if case .weight(_, let perRow) = $0.role { perRow } else { false }
+    }
   }
 
   /// Encodings of constants in the place of activations: the schema of parameters, the width of the
@@ -194,6 +206,15 @@ extension Assigner {
       if bitwidth != 32 {
         guard graph[id].state == .open else { continue }
         let calibrator = options.biasCalibrator(bitwidth: bitwidth)
+        if options.perRowBias, found.allSatisfy({ hasRows($0, count: values.count) }) {
+          give(
+            id,
+            RangeToEncoding.perChannel(
+              values.map { ($0 + 0)...($0 + 0) }, axis: 0, bitwidth: bitwidth),
+            .calibrated)
+          rowBiases += 1
+          continue
+        }
         give(
           id,
           try calibrator.encoding(min: Double(range.lowerBound), max: Double(range.upperBound)),
@@ -202,7 +223,9 @@ extension Assigner {
       }
       for use in found { biases.append((id, use, values)) }
     }
-    for bias in biases { try widenWeight(of: bias.use, bias: bias.id, bias.values) }
+    if options.adjustsBiasEncoding {
+      for bias in biases { try widenWeight(of: bias.use, bias: bias.id, bias.values) }
+    }
     var names = NameTable(graph)
     for bias in biases {
       let encoding = biasEncoding(bias.use, bias.values)
@@ -230,14 +253,54 @@ extension Assigner {
     return nil
   }
 
-  /// The scale of a bias's input and the encoding of its weight, where both make a grid for it.
-  private func factors(_ use: ConstantUse, count: Int) -> (input: Float, weight: Encoding)? {
+  /// Whether a bias belongs to a weight with a grid for each row.
+  private func hasRows(_ use: ConstantUse, count: Int) -> Bool {
+    let node = graph.nodes[use.node]
+    guard node.inputs.count > 1, let id = node.inputs[1], let axis = graph[id].encoding?.axis,
+      case .weight(_, perRow: true) = node.op.quantization.input(1)
+    else { return false }
+    return graph[id].type.shape[axis] == count
+  }
+
+  /// The scale of a bias's input and the scales of its weight, one a channel (the largest of its blocks)
+  /// or one in all, where both make a grid for it.
+  private func factors(_ use: ConstantUse, count: Int) -> (input: Float, weight: [Float])? {
     let node = graph.nodes[use.node]
     guard node.inputs.count > 1, let input = rules.effectiveEncoding(node, 0), input.axis == nil,
       let grid = input.channels.first, let weight = rules.effectiveEncoding(node, 1),
-      weight.axis == nil || weight.channels.count == count
+      let id = node.inputs[1]
     else { return nil }
-    return (grid.scale, weight)
+    guard let axis = weight.axis else { return (grid.scale, [weight.channels.first?.scale ?? 1]) }
+    guard graph[id].type.shape.indices.contains(axis), graph[id].type.shape[axis] == count else {
+      return nil
+    }
+    return (grid.scale, (0..<count).map { weight.largestScale(channel: $0, of: count) })
+  }
+
+  private func effectiveWeight(_ use: ConstantUse) -> Encoding? {
+    rules.effectiveEncoding(graph.nodes[use.node], 1)
+  }
+
+  /// Warns of options that nothing in the graph takes.
+  mutating func noteIdleOptions() {
+    if options.perRowBias && rowBiases == 0 {
+      noteWithoutEffect(
+        "--enable_per_row_quantized_bias changed 0 biases: "
+          + (options.biasBitwidth == 32
+            ? "32-bit biases have a grid a row anyway"
+            : "no bias belongs to a FullyConnected or MatMul with per-row weights"))
+    }
+    if options.packs4BitWeights,
+      !graph.tensors.contains(where: { $0.constant != nil && $0.encoding?.packedStorage != nil })
+    {
+      noteWithoutEffect("--pack_4_bit_weights changed 0 weights: none has 4 bits")
+    }
+    if !options.adjustsBiasEncoding && options.biasBitwidth != 32 {
+      noteWithoutEffect("--no-adjust_bias_encoding changed nothing: biases have \(options.biasBitwidth) bits")
+    }
+    if options.keepsWeightsQuantized && keptWeights == 0 {
+      noteWithoutEffect("--keep_weights_quantized changed 0 weights: no operator with weights stays float")
+    }
   }
 
   /// Widens the grid of a weight just enough for the bias to fit 32 bits.
@@ -245,21 +308,23 @@ extension Assigner {
     of use: ConstantUse, bias: TensorID, _ values: [Float]
   ) throws(Diagnostic) {
     let node = graph.nodes[use.node]
-    guard let (input, weight) = factors(use, count: values.count), let id = node.inputs[1],
-      graph[id].constant != nil
+    guard let (input, scales) = factors(use, count: values.count), let id = node.inputs[1],
+      graph[id].constant != nil, let weight = graph[id].encoding
     else { return }
     for (index, value) in values.enumerated() {
       let channel = weight.axis == nil ? 0 : index
-      guard let old = graph[id].encoding?.channels[channel].scale else { return }
+      let old =
+        weight.blocks == nil
+        ? graph[id].encoding?.channels[channel].scale ?? scales[channel] : scales[channel]
       let new = BiasGrid.fittingWeightScale(bias: value, input: input, weight: old)
       guard new != old else { continue }
-      guard new.isFinite, wasOpen[id.index] else {
+      guard new.isFinite, wasOpen[id.index], weight.blocks == nil else {
         throw Diagnostic(
           "bias-overflow",
           "bias \(graph[bias].name), channel \(index), value \(value), overflows 32 bits with "
             + "scale \(input) of the input and the given scale \(old) of the weight",
           at: .init(node: node.name, tensor: graph[id].name),
-          hint: "give a larger scale for the weight, or use --bias_bitwidth 8")
+          hint: "give a larger scale, or use --bias_bitwidth 8 or --no-adjust_bias_encoding")
       }
       graph[id].encoding?.channels[channel].scale = new
       notes.append(
@@ -275,11 +340,12 @@ extension Assigner {
   /// there is no product.
   private mutating func biasEncoding(_ use: ConstantUse, _ values: [Float]) -> Encoding {
     if let (input, weight) = factors(use, count: values.count) {
-      let scales = weight.channels.map { BiasGrid.scale(input: input, weight: $0.scale) }
+      let scales = weight.map { BiasGrid.scale(input: input, weight: $0) }
+      let perChannel = effectiveWeight(use)?.axis != nil
       let fits = values.enumerated().allSatisfy { index, value in
-        abs(value) / scales[weight.axis == nil ? 0 : index] <= BiasGrid.limit
+        abs(value) / scales[perChannel ? index : 0] <= BiasGrid.limit
       }
-      if fits { return BiasGrid.encoding(scales, perChannel: weight.axis != nil) }
+      if fits { return BiasGrid.encoding(scales, perChannel: perChannel) }
     }
     notes.append(
       Diagnostic(

@@ -21,6 +21,8 @@ struct BorderRules {
   let borders: [TensorID: Encoding]
   /// Whether data-invariant operators have encodings of their own and requantize.
   let requantizes: Bool
+  /// Whether float operators read fixed-point weights (dequantized once, when they are loaded).
+  var keepsWeights = false
 
   /// Whether a node works on fixed point.
   func isQuantized(_ node: Node) -> Bool {
@@ -48,6 +50,7 @@ struct BorderRules {
         border.bitwidth == made.bitwidth
           ? border : RangeToEncoding.rewidened(border, bitwidth: made.bitwidth))
     }
+    if keepsWeights, tensor.constant != nil, made == nil, case .weight = rule.input(slot) { return .asIs }
     if rule.input(slot) == .unquantized || (made == nil && !results.isEmpty) { return .float }
     if tensor.constant != nil {
       switch rule.input(slot) {

@@ -5,10 +5,13 @@ import Operators
 /// border get fixed-point types, and where neighbours differ one Convert, Quantize or Dequantize is
 /// inserted, shared by all consumers. Integer and boolean tensors stay as they are.
 ///
-/// `borders` tells the encodings by which fixed-point operators read tensors that stay float.
+/// `borders` tells the encodings by which fixed-point operators read tensors that stay float;
+/// `keepsWeightsQuantized` lets float operators read fixed-point weights, `packs4BitWeights` stores
+/// 4-bit constants two a byte.
 /// Throws `open-tensor` while a float tensor has neither an encoding nor the state float.
 public func materialize(
-  _ graph: Graph, borders: [TensorID: Encoding] = [:], dataInvariantOpsRequantize: Bool = false
+  _ graph: Graph, borders: [TensorID: Encoding] = [:], dataInvariantOpsRequantize: Bool = false,
+  keepsWeightsQuantized: Bool = false, packs4BitWeights: Bool = false
 ) throws(Diagnostic) -> Graph {
   guard !graph.isMaterialized else { return graph }
   let open = graph.tensors.filter {
@@ -24,7 +27,9 @@ public func materialize(
   }
   var writer = BorderWriter(
     graph: graph,
-    rules: BorderRules(graph: graph, borders: borders, requantizes: dataInvariantOpsRequantize))
+    rules: BorderRules(
+      graph: graph, borders: borders, requantizes: dataInvariantOpsRequantize,
+      keepsWeights: keepsWeightsQuantized))
   for node in graph.nodes { try writer.add(node) }
   var result = writer.graph
   result.nodes = writer.nodes
@@ -35,8 +40,10 @@ public func materialize(
     if let problem = encoding.problem(shape: type.shape) {
       throw Diagnostic("bad-encoding", problem, at: .init(tensor: result.tensors[index].name))
     }
-    let fixed = TensorType(encoding.storage, type.shape)
-    if let constant = result.tensors[index].constant {
+    let constant = result.tensors[index].constant
+    let packed = packs4BitWeights && constant != nil ? encoding.packedStorage : nil
+    let fixed = TensorType(packed ?? encoding.storage, type.shape)
+    if let constant {
       let codes = encoding.quantized(constant.floats(), shape: type.shape)
       result.tensors[index].constant = Constant(type: fixed, bytes: codes)
     }

@@ -91,13 +91,38 @@ extension OverrideApplication {
       }
       // A single channel is the whole tensor, which the older layouts cannot tell apart.
       return made(entry, axis: entry.grids.count == 1 ? nil : axis)
-    case .perBlock, .lowPowerBlocks:
-      errors.append(
-        finding(
-          "encodings-unsupported", "block-wise encodings cannot be applied", entry, tensor: id))
-      return nil
+    case .perBlock, .lowPowerBlocks: return blockEncoding(entry, id, role)
     }
     return made(entry, axis: nil)
+  }
+
+  /// The grids of blocks along the inputs of a weight; nil after an error.
+  private mutating func blockEncoding(
+    _ entry: EncodingEntry, _ id: TensorID, _ role: QuantizationRule.Input?
+  ) -> Encoding? {
+    let type = graph[id].type
+    guard case .weight(let channel, _) = role, type.rank > 1, let size = entry.blockSize else {
+      errors.append(finding("override-blocks", "only weights can have blocks", entry, tensor: id))
+      return nil
+    }
+    let axis = channel < 0 ? channel + type.rank : channel
+    let blockAxis = Encoding.inputAxis(channelAxis: axis, rank: type.rank)
+    var encoding = made(entry, axis: axis)
+    encoding.blocks = EncodingBlocks(axis: blockAxis, size: size)
+    if case .lowPowerBlocks(let scales) = entry.granularity {
+      encoding.blocks?.lowPower = LowPowerScales(
+        channelScales: scales.channelScales, factors: scales.factors,
+        decompressedBitwidth: scales.decompressedBitwidth)
+    }
+    if let problem = encoding.problem(shape: type.shape) {
+      errors.append(
+        finding(
+          "override-blocks",
+          "\(problem): the tensor is \(type) with its channels on axis \(axis) and blocks along axis "
+            + "\(blockAxis)", entry, tensor: id))
+      return nil
+    }
+    return encoding
   }
 
   private func made(_ entry: EncodingEntry, axis: Int?) -> Encoding {
@@ -177,8 +202,12 @@ extension OverrideApplication {
     for channel in 0..<channels {
       let grid = encoding.channels[encoding.axis == nil ? 0 : channel]
       let own = weight.axis == nil ? 0 : channel
-      guard weight.channels.indices.contains(own) else { return "the weight has fewer channels" }
-      let expected = Double(first.scale) * Double(weight.channels[own].scale)
+      guard weight.channels.indices.contains(own), weight.channels.count % channels == 0 || weight.blocks == nil
+      else { return "the weight has fewer channels" }
+      let step =
+        weight.blocks == nil
+        ? weight.channels[own].scale : weight.largestScale(channel: own, of: channels)
+      let expected = Double(first.scale) * Double(step)
       if abs(Double(grid.scale) - expected) > 1e-5 * expected {
         return "scale \(grid.scale) of channel \(channel) is not input x weight, \(Float(expected))"
       }

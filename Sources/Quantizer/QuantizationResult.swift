@@ -11,10 +11,16 @@ public struct QuantizationResult: Sendable {
   /// Whether data-invariant operators requantize (`--include_data_invariant_ops`).
   public var dataInvariantOpsRequantize: Bool
 
+  /// Whether weights of float operators stay fixed point (`--keep_weights_quantized`).
+  public var keepsWeightsQuantized = false
+  /// Whether 4-bit weights are stored two a byte (`--pack_4_bit_weights`).
+  public var packs4BitWeights = false
+
   /// The fixed-point graph, by ``materialize(_:borders:dataInvariantOpsRequantize:)``.
   public func materialized() throws(Diagnostic) -> Graph {
     try materialize(
-      graph, borders: borders, dataInvariantOpsRequantize: dataInvariantOpsRequantize)
+      graph, borders: borders, dataInvariantOpsRequantize: dataInvariantOpsRequantize,
+      keepsWeightsQuantized: keepsWeightsQuantized, packs4BitWeights: packs4BitWeights)
   }
 
   /// How many tensors have their encoding from each source.

@@ -5,7 +5,7 @@ import IR
 public struct QuantizerOptions: Sendable, Hashable {
   /// Bits of activations: 8 or 16.
   public var actBitwidth = 8
-  /// Bits of weights: 8 or 16.
+  /// Bits of weights: 4, 8 or 16.
   public var weightsBitwidth = 8
   /// Bits of biases: 8 or 32.
   public var biasBitwidth = 8
@@ -34,6 +34,19 @@ public struct QuantizerOptions: Sendable, Hashable {
   public var paramSchema = QuantizerSchema.asymmetric
   /// A grid for each output channel of convolutions.
   public var perChannel = false
+  /// A grid for each row (output feature) of the weights of FullyConnected and MatMul.
+  public var perRow = false
+  /// 8-bit biases of layers with per-row weights get a grid for each row too.
+  public var perRowBias = false
+  /// 4-bit weights are stored two a byte.
+  public var packs4BitWeights = false
+  /// Weight grids are widened just enough for 32-bit biases to fit; without it such a bias gets the
+  /// grid of its own range.
+  public var adjustsBiasEncoding = true
+  /// Weights of operators that stay float are stored quantized.
+  public var keepsWeightsQuantized = false
+  /// Patterns of names of operators that stay float.
+  public var keepFloat: [String] = []
   /// Data-invariant operators and Concat get encodings of their own instead of sharing.
   public var includeDataInvariantOps = false
 
@@ -50,7 +63,7 @@ public struct QuantizerOptions: Sendable, Hashable {
       }
     }
     try check("act_bitwidth", actBitwidth, [8, 16])
-    try check("weights_bitwidth", weightsBitwidth, [8, 16])
+    try check("weights_bitwidth", weightsBitwidth, [4, 8, 16])
     try check("bias_bitwidth", biasBitwidth, [8, 32])
     try actParameters.validate()
     try paramParameters.validate()
@@ -66,7 +79,7 @@ public struct QuantizerOptions: Sendable, Hashable {
     }
     guard let steps else { return }
     if actSchema != .asymmetric { try steps.check(bitwidth: actBitwidth) }
-    if paramSchema != .asymmetric || perChannel { try steps.check(bitwidth: weightsBitwidth) }
+    if paramSchema != .asymmetric || perChannel || perRow { try steps.check(bitwidth: weightsBitwidth) }
     if paramSchema != .asymmetric, biasBitwidth == 8 { try steps.check(bitwidth: 8) }
   }
 
@@ -110,6 +123,12 @@ public struct QuantizerOptions: Sendable, Hashable {
       "act_quantizer_schema": actSchema.rawValue,
       "param_quantizer_schema": paramSchema.rawValue,
       "use_per_channel_quantization": "\(perChannel)",
+      "use_per_row_quantization": "\(perRow)",
+      "enable_per_row_quantized_bias": "\(perRowBias)",
+      "pack_4_bit_weights": "\(packs4BitWeights)",
+      "adjust_bias_encoding": "\(adjustsBiasEncoding)",
+      "keep_weights_quantized": "\(keepsWeightsQuantized)",
+      "keep_float": keepFloat.sorted().joined(separator: " "),
       "include_data_invariant_ops": "\(includeDataInvariantOps)",
     ]
     for (side, parameters) in [("act", actParameters), ("param", paramParameters)] {

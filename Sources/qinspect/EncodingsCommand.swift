@@ -92,11 +92,19 @@ struct EncodingsCommand: ToolCommand {
       table.add([
         tensor.name, tensor.type.description, tensor.encodingSource?.rawValue ?? "-",
         "\(encoding.bitwidth)", encoding.symmetric ? "symmetric" : "asymmetric",
-        encoding.axis == nil ? "" : "\(encoding.channels.count)", "\(scales.max() ?? 0)",
+        channels(of: encoding, shape: tensor.type.shape), "\(scales.max() ?? 0)",
         "\(encoding.channels.isEmpty ? 0 : encoding.shownOffset())", fixed(low, digits: 6), fixed(high, digits: 6),
       ])
     }
     return table
+  }
+
+  /// The number of grids: `64`, with blocks `64x4`, marked where they are low-power ones.
+  private static func channels(of encoding: Encoding, shape: [Int]) -> String {
+    guard let axis = encoding.axis, shape.indices.contains(axis) else { return "" }
+    guard let blocks = encoding.blocks else { return "\(encoding.channels.count)" }
+    let grids = "\(shape[axis])x\(encoding.blocksPerChannel(shape: shape))"
+    return blocks.lowPower.map { "\(grids) lpbq\($0.decompressedBitwidth)" } ?? grids
   }
 
   private static func table(

@@ -2,11 +2,18 @@ import Container
 import IR
 import ToolKit
 
-/// An encoding as JSON; a number a channel.
+/// An encoding as JSON; a number a channel or block.
 struct EncodingDocument: Encodable {
   var bitwidth: Int
   var symmetric: Bool
   var axis: Int?
+  /// Of block-wise encodings: axis and elements of a block; numbers are in the order [channel][block].
+  var block_axis: Int?
+  var block_size: Int?
+  /// Of low-power blockwise encodings: bits after the factors, scale a channel, factor a block.
+  var decompressed_bitwidth: Int?
+  var channel_scale: [Float]?
+  var block_factor: [Int]?
   var scale: [Float]
   /// On the unsigned grid.
   var offset: [Int]
@@ -20,6 +27,11 @@ struct EncodingDocument: Encodable {
     bitwidth = encoding.bitwidth
     symmetric = encoding.symmetric
     axis = encoding.axis
+    block_axis = encoding.blocks?.axis
+    block_size = encoding.blocks?.size
+    decompressed_bitwidth = encoding.blocks?.lowPower?.decompressedBitwidth
+    channel_scale = encoding.blocks?.lowPower?.channelScales
+    block_factor = encoding.blocks?.lowPower?.factors
     scale = encoding.channels.map(\.scale)
     offset = encoding.channels.indices.map { encoding.shownOffset(channel: $0) }
     stored_offset = encoding.channels.map { Int($0.offset) - encoding.storageShift }
@@ -158,8 +170,8 @@ extension InfoDocument.Totals {
     for id in statics {
       let type = graph[id].type
       parameters += type.count
-      parameter_bytes += type.byteCount
-      bytes_by_type[type.element.rawValue, default: 0] += type.byteCount
+      parameter_bytes += graph[id].storedByteCount
+      bytes_by_type[type.element.rawValue, default: 0] += graph[id].storedByteCount
       bits += type.count * type.element.bits
     }
     bits_per_weight = parameters > 0 ? Double(bits) / Double(parameters) : 0

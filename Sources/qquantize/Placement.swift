@@ -6,7 +6,7 @@ import ToolKit
 enum Placement {
   /// Bytes of all constants.
   static func parameterBytes(_ graph: Graph) -> Int {
-    graph.tensors.lazy.filter { $0.constant != nil }.reduce(0) { $0 + $1.type.byteCount }
+    graph.tensors.lazy.filter { $0.constant != nil }.reduce(0) { $0 + $1.storedByteCount }
   }
 
   /// Every float tensor with its role, what is decided about it, and counts.

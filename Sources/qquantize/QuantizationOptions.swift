@@ -8,7 +8,7 @@ import ToolKit
 struct QuantizationOptions: ParsableArguments {
   @Option(
     name: [.customLong("weights_bitwidth"), .customLong("weight_bw")],
-    help: ArgumentHelp("Bits of weights: 8 or 16.", valueName: "bits"))
+    help: ArgumentHelp("Bits of weights: 4, 8 or 16.", valueName: "bits"))
   var weightsBitwidth = 8
   @Option(
     name: [.customLong("act_bitwidth"), .customLong("act_bw")],
@@ -59,6 +59,28 @@ struct QuantizationOptions: ParsableArguments {
     name: .customLong("use_per_channel_quantization"),
     help: "A grid for each output channel of convolutions, symmetric.")
   var perChannel = false
+  @Flag(
+    name: .customLong("use_per_row_quantization"),
+    help: "A grid for each row (output feature) of the weights of FullyConnected and MatMul, symmetric.")
+  var perRow = false
+  @Flag(
+    name: .customLong("enable_per_row_quantized_bias"),
+    help: "8-bit biases of layers with per-row weights get a grid for each row too.")
+  var perRowBias = false
+  @Flag(name: .customLong("pack_4_bit_weights"), help: "Store 4-bit weights two a byte.")
+  var packs4BitWeights = false
+  @Flag(
+    name: .customLong("adjust_bias_encoding"), inversion: .prefixedNo,
+    help: "Widen weight grids where a 32-bit bias would overflow.")
+  var adjustsBiasEncoding = true
+  @Flag(
+    name: .customLong("keep_weights_quantized"),
+    help: "Store the weights of operators that stay float quantized.")
+  var keepsWeightsQuantized = false
+  @Option(
+    name: .customLong("keep_float"),
+    help: ArgumentHelp("Leave the operators of these names in float; repeatable.", valueName: "glob"))
+  var keepFloat: [String] = []
   @Flag(
     name: .customLong("include_data_invariant_ops"),
     help: "Operators that only move data get encodings of their own.")
@@ -116,6 +138,12 @@ struct QuantizationOptions: ParsableArguments {
     }
     options.skipNonfinite = skipNonfinite
     options.perChannel = perChannel
+    options.perRow = perRow
+    options.perRowBias = perRowBias
+    options.packs4BitWeights = packs4BitWeights
+    options.adjustsBiasEncoding = adjustsBiasEncoding
+    options.keepsWeightsQuantized = keepsWeightsQuantized
+    options.keepFloat = keepFloat
     options.includeDataInvariantOps = includeDataInvariantOps
     try options.validate()
     return options

@@ -145,6 +145,22 @@ import Testing
     #expect(packing.unpack(packed, signed: signed).array(of: UInt8.self) == codes)
   }
 
+  /// The specification's vectors.
+  @Test func nibbleVectors() {
+    #expect(
+      NibblePacking(shape: [2], axis: nil).pack(Bytes([UInt8]([10, 4]))).array(of: UInt8.self) == [0x4A])
+    let shape = [3, 3, 3, 32]
+    let codes = (0..<(27 * 32)).map { UInt8($0 % 15 + 1) }
+    let packed = NibblePacking(shape: shape, axis: 3).pack(Bytes(codes)).array(of: UInt8.self)
+    #expect(packed.count == 32 * 14)
+    #expect(Encoding.packedByteCount(shape: shape, axis: 3) == packed.count)
+    for channel in 0..<32 {
+      let bytes = packed[(channel * 14)..<(channel * 14 + 14)]
+      let nibbles = bytes.flatMap { [$0 & 15, $0 >> 4] }
+      #expect(nibbles == (0..<27).map { codes[$0 * 32 + channel] } + [0])
+    }
+  }
+
   @Test func channelMajorNibbles() {
     let packed = NibblePacking(shape: [3, 2], axis: 1).pack(Bytes([UInt8]([1, 2, 3, 4, 5, 6])))
     #expect(packed.array(of: UInt8.self) == [0x31, 0x05, 0x42, 0x06])
