@@ -19,7 +19,7 @@ struct ONNXTranslation: Sendable {
   static let all: [String: ONNXTranslation] = {
     let lists = [
       convolutions, pools, normalizations, activations, binaries, unaries, matrices, reductions,
-      shapes, slices, joins, constants, truths, axisNormalizations, selections, indexings,
+      shapes, slices, joins, constants, truths, axisNormalizations, selections, indexings, positions,
     ]
     return Dictionary(
       lists.joined().map { ($0.opType, $0) }, uniquingKeysWith: { first, _ in first })

@@ -11,10 +11,13 @@ public protocol BinaryFunction: Sendable {
   static func apply(integer a: Int, _ b: Int) -> Int?
   /// Role in fused pairs.
   static var fusion: QuantizationRule.Fusion { get }
+  /// Role of input 1.
+  static var second: QuantizationRule.Input { get }
 }
 
 extension BinaryFunction {
   public static var fusion: QuantizationRule.Fusion { .none }
+  public static var second: QuantizationRule.Input { .activation }
 }
 
 /// Applies a function of two operands element by element, numpy broadcasting; both have one type.
@@ -32,7 +35,9 @@ public struct ElementWiseBinary<Function: BinaryFunction>: Operator {
     return [TensorType(a.element, try broadcastShape(a.shape, b.shape))]
   }
 
-  public var quantization: QuantizationRule { QuantizationRule(fusion: Function.fusion) }
+  public var quantization: QuantizationRule {
+    QuantizationRule(inputs: [.activation, Function.second], fusion: Function.fusion)
+  }
   public func sinking(permutation: [Int]) -> (any Operator)? { self }
 
   public func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
@@ -119,6 +124,8 @@ public enum MinimumFunction: BinaryFunction {
 /// a to the power b; integer powers wrap.
 public enum PowerFunction: BinaryFunction {
   public static let typeName = "ElementWisePower"
+  /// An exponent keeps its value: a power of a negative number is NaN for 2.0000002.
+  public static var second: QuantizationRule.Input { .unquantized }
   public static func apply(_ a: Float, _ b: Float) -> Float { powf(a, b) }
   public static func apply(integer a: Int, _ b: Int) -> Int? {
     if b < 0 { return a == 1 ? 1 : a == -1 ? (b % 2 == 0 ? 1 : -1) : a == 0 ? nil : 0 }

@@ -46,9 +46,9 @@ public struct TrailingNormalization<Kind: NormalizationKind>: Operator {
 
   public func macs(_ inputs: [TensorType?], _ outputs: [TensorType]) -> Int { 3 * outputs[0].count }
 
-  public var quantization: QuantizationRule {
-    QuantizationRule(inputs: [.activation, .activation, .bias])
-  }
+  /// Scale and shift are parameters with grids of their own: behind the division there is no product
+  /// of grids that a bias could have.
+  public var quantization: QuantizationRule { QuantizationRule(inputs: [.activation]) }
 
   public func sinking(permutation: [Int]) -> (any Operator)? {
     axes.allSatisfy { permutation.indices.contains($0) && permutation[$0] == $0 } ? self : nil
@@ -143,9 +143,9 @@ public struct ImageNormalization<Kind: ImageNormalizationKind>: Operator {
 
   public func macs(_ inputs: [TensorType?], _ outputs: [TensorType]) -> Int { 3 * outputs[0].count }
 
-  public var quantization: QuantizationRule {
-    QuantizationRule(inputs: [.activation, .activation, .bias])
-  }
+  /// Scale and shift are parameters with grids of their own: behind the division there is no product
+  /// of grids that a bias could have.
+  public var quantization: QuantizationRule { QuantizationRule(inputs: [.activation]) }
 
   public func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
     let x = try required(inputs, 0)

@@ -16,7 +16,7 @@ extension OperatorRegistry {
     ElementWiseDivide.self, ElementWiseMaximum.self, ElementWiseMinimum.self,
     ElementWisePower.self, ElementWiseMod.self, ElementWiseFmod.self,
     ReduceMean.self, ReduceSum.self, ReduceMax.self, ReduceMin.self, ReduceProd.self,
-    Argmax.self, Argmin.self, TopK.self, OneHot.self,
+    CumulativeSum.self, Argmax.self, Argmin.self, TopK.self, OneHot.self,
     Reshape.self, Transpose.self, Expand.self, Tile.self, Concat.self, Split.self,
     StridedSlice.self, Gather.self, GatherElements.self, GatherNd.self, ScatterElements.self,
     ScatterNd.self, Pad.self,

@@ -2,10 +2,10 @@ import IR
 import Operators
 
 /// Recognises (x - mean) / sqrt(mean((x - mean)^2) + epsilon) * gamma + beta over trailing axes as
-/// LayerNorm.
+/// LayerNorm, and x / sqrt(mean(x^2) + epsilon) * gamma as RmsNorm.
 public struct FuseLayerNorm: Pass {
   public let name = "fuse-layernorm"
-  public let summary = "recognises layer normalization that is spelled out by means and a root"
+  public let summary = "recognises layer and root mean square normalization spelled out by means and a root"
   /// Makes the pass.
   public init() {}
 
@@ -15,6 +15,8 @@ public struct FuseLayerNorm: Pass {
     var axes: [Int]
     var epsilon: Float
     var inner: [TensorID]
+    /// Whether the mean is taken out.
+    var centers: Bool
   }
 
   public func run(_ graph: consuming Graph) throws(Diagnostic) -> Graph {
@@ -22,8 +24,9 @@ public struct FuseLayerNorm: Pass {
     var matcher = PatternMatcher(graph)
     for index in graph.nodes.indices {
       let node = graph.nodes[index]
-      guard var match = normalized(matcher, node), let output = node.outputs.first,
-        matcher.areInner(match.inner, of: [output])
+      guard let output = node.outputs.first,
+        var match = [centered(matcher, node), divided(matcher, node)].lazy.compactMap({ $0 }).first(
+          where: { matcher.areInner($0.inner, of: [output]) })
       else { continue }
       let type = graph[match.x].type
       guard type.rank > 0, match.axes == Array((type.rank - match.axes.count)..<type.rank) else {
@@ -34,7 +37,7 @@ public struct FuseLayerNorm: Pass {
       if let (scaled, constant) = next(graph, output, ElementWiseMultiply.self, shape) {
         match.inner.append(output)
         (last, gamma) = (scaled, constant)
-        if let product = graph.nodes[scaled].outputs.first,
+        if match.centers, let product = graph.nodes[scaled].outputs.first,
           let (shifted, constant) = next(graph, product, ElementWiseAdd.self, shape)
         {
           match.inner.append(product)
@@ -80,23 +83,67 @@ public struct FuseLayerNorm: Pass {
     }
     var inputs: [TensorID?] = [match.x, parameter(gamma, "gamma")]
     if beta != nil { inputs.append(parameter(beta, "beta")) }
-    graph.nodes[index].op = LayerNorm(axes: match.axes, epsilon: match.epsilon)
+    let op: any Operator =
+      match.centers
+      ? LayerNorm(axes: match.axes, epsilon: match.epsilon)
+      : RmsNorm(axes: match.axes, epsilon: match.epsilon)
+    graph.nodes[index].op = op
     graph.nodes[index].inputs = inputs
-    for id in match.inner { graph.folded[graph[id].name] = "inside the LayerNorm \(name)" }
+    for id in match.inner { graph.folded[graph[id].name] = "inside the \(op.typeName) \(name)" }
   }
 
   /// d / sqrt(mean(d * d) + epsilon), or d times the reciprocal root, with d = x - mean(x).
-  private func normalized(_ matcher: PatternMatcher, _ node: Node) -> Match? {
-    guard node.op is ElementWiseDivide || node.op is ElementWiseMultiply, node.inputs.count == 2
-    else { return nil }
-    for (first, second) in [(0, 1), (1, 0)] {
-      guard let distance = node.inputs[first], let factor = node.inputs[second],
-        let center = matcher.producer(of: distance, as: ElementWiseSubtract.self)
+  private func centered(_ matcher: PatternMatcher, _ node: Node) -> Match? {
+    for quotient in quotients(matcher, node) {
+      let distance = quotient.top
+      guard let center = matcher.producer(of: distance, as: ElementWiseSubtract.self),
+        let x = center.inputs[0], let centre = center.inputs[1],
+        let average = matcher.producer(of: centre, as: ReduceMean.self),
+        average.inputs[0] == x, average.op.isEqual(quotient.reduction)
       else { continue }
-      var inner = [factor, distance]
+      var inner = quotient.inner + [distance, centre]
+      if quotient.base != distance {
+        // Exporters that compute x - mean twice.
+        guard let again = matcher.producer(of: quotient.base, as: ElementWiseSubtract.self),
+          again.inputs == center.inputs
+        else { continue }
+        inner.append(quotient.base)
+      }
+      return Match(
+        x: x, axes: quotient.reduction.axes, epsilon: quotient.epsilon, inner: inner, centers: true)
+    }
+    return nil
+  }
+
+  /// x / sqrt(mean(x * x) + epsilon), or x times the reciprocal root.
+  private func divided(_ matcher: PatternMatcher, _ node: Node) -> Match? {
+    for quotient in quotients(matcher, node) where quotient.base == quotient.top {
+      return Match(
+        x: quotient.top, axes: quotient.reduction.axes, epsilon: quotient.epsilon,
+        inner: quotient.inner, centers: false)
+    }
+    return nil
+  }
+
+  /// top / sqrt(mean(base * base) + epsilon).
+  private struct Quotient {
+    var top: TensorID
+    var base: TensorID
+    var reduction: ReduceMean
+    var epsilon: Float
+    var inner: [TensorID]
+  }
+
+  /// The ways in which a division or product is a quotient by a root of a mean square.
+  private func quotients(_ matcher: PatternMatcher, _ node: Node) -> [Quotient] {
+    guard node.op is ElementWiseDivide || node.op is ElementWiseMultiply, node.inputs.count == 2
+    else { return [] }
+    return [(0, 1), (1, 0)].compactMap { first, second in
+      guard let top = node.inputs[first], let factor = node.inputs[second] else { return nil }
+      var inner = [factor]
       let shifted: TensorID?
       if node.op is ElementWiseDivide {
-        if first == 1 { continue }
+        if first == 1 { return nil }
         shifted = matcher.producer(of: factor, as: ElementWiseSquareRoot.self)?.inputs[0]
       } else if let root = matcher.producer(of: factor, as: ElementWiseRsqrt.self) {
         shifted = root.inputs[0]
@@ -104,28 +151,17 @@ public struct FuseLayerNorm: Pass {
         inner.append(inverse)
         shifted = matcher.producer(of: inverse, as: ElementWiseSquareRoot.self)?.inputs[0]
       } else {
-        continue
+        return nil
       }
       guard let shifted, let sum = matcher.producer(of: shifted, as: ElementWiseAdd.self),
         let (variance, epsilon) = addend(matcher, sum),
         let mean = matcher.producer(of: variance, as: ReduceMean.self),
         let reduction = mean.op as? ReduceMean, reduction.keepDims, let square = mean.inputs[0],
-        let base = squared(matcher, square), let x = center.inputs[0],
-        let centre = center.inputs[1],
-        let average = matcher.producer(of: centre, as: ReduceMean.self),
-        average.inputs[0] == x, average.op.isEqual(reduction)
-      else { continue }
-      inner += [shifted, variance, square, centre]
-      if base != distance {
-        // Exporters that compute x - mean twice.
-        guard let again = matcher.producer(of: base, as: ElementWiseSubtract.self),
-          again.inputs == center.inputs
-        else { continue }
-        inner.append(base)
-      }
-      return Match(x: x, axes: reduction.axes, epsilon: epsilon, inner: inner)
+        let base = squared(matcher, square)
+      else { return nil }
+      inner += [shifted, variance, square]
+      return Quotient(top: top, base: base, reduction: reduction, epsilon: epsilon, inner: inner)
     }
-    return nil
   }
 
   /// The operand of a sum that is not constant, and the constant.

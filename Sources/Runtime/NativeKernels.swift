@@ -7,10 +7,11 @@ import Operators
 // squares are products here and powers there.
 
 /// Makers of all kernels of our own.
-let nativeKernelMakers = [
-  KernelMaker(make: makeBinaryKernel), KernelMaker(make: makeUnaryKernel),
-  KernelMaker(make: makeTransposeKernel), KernelMaker(make: makeReduceKernel),
-]
+let nativeKernelMakers =
+  [
+    KernelMaker(make: makeBinaryKernel), KernelMaker(make: makeUnaryKernel),
+    KernelMaker(make: makeTransposeKernel), KernelMaker(make: makeReduceKernel),
+  ] + nativeMovingMakers
 
 // MARK: Two operands
 

@@ -421,13 +421,12 @@ struct PlanBuilder {
       abs(encoding.codeMax + Int(encoding.channels[0].offset)) < 1 << 22
     else { return false }
     let moved: [TensorID?]
-    switch node.op {
-    case is Reshape, is Transpose, is StridedSlice, is Split, is PoolMax2d, is Expand, is Tile,
-      is Gather, is Convert:
-      moved = [node.inputs[0]]
-    case is Concat: moved = node.inputs
-    default: return false
+    switch node.op.quantization.output(0) {
+    case .sameAsInput(let input): moved = [node.inputs[input]]
+    case .tiedToInputs: moved = node.inputs
+    default: moved = node.op is Convert ? [node.inputs[0]] : []
     }
+    guard !moved.isEmpty else { return false }
     return moved.allSatisfy { id in
       guard let id else { return false }
       if placement.locations[id.index] == nil { return false }

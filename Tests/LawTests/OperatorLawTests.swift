@@ -106,6 +106,68 @@ import Testing
     }
   }
 
+  /// What quantization.md, section 3, says of sharing, fixed ranges and weights, by name.
+  @Test func rulesAreThoseOfTheContract() {
+    func names(_ holds: (QuantizationRule) -> Bool) -> Set<String> {
+      Set(operatorSamples.filter { holds($0.op.quantization) }.map(\.op.typeName))
+    }
+    let shared = names { if case .sameAsInput = $0.output(0) { true } else { false } }
+    #expect(
+      shared == [
+        "Reshape", "Transpose", "Split", "StridedSlice", "Gather", "GatherElements", "GatherNd",
+        "Pad", "Tile", "Expand", "PoolMax2d", "ReduceMax", "ReduceMin", "TopK",
+      ])
+    #expect(names { $0.output(0) == .tiedToInputs } == ["Concat"])
+    let fixed = names { if case .fixedUnit = $0.output(0) { true } else { false } }
+    #expect(fixed == ["Sigmoid", "Softmax", "Tanh"])
+    let rows = names { if case .weight(_, true) = $0.input(1) { true } else { false } }
+    #expect(rows == ["FullyConnected", "MatMul"])
+    let channels = names { if case .weight(_, false) = $0.input(1) { true } else { false } }
+    #expect(channels == ["Conv2d", "DepthWiseConv2d", "TransposeConv2d", "Batchnorm"])
+    #expect(MatMul().quantization.input(1) == .weight(channelAxis: -1, perRow: true))
+    let turned = MatMul(transposeIn1: true).quantization.input(1)
+    #expect(turned == .weight(channelAxis: -2, perRow: true))
+    #expect(ElementWisePower().quantization.input(1) == .unquantized)
+    #expect(Pad(padAmount: [1, 1], value: 1).quantization.output(0) == .own)
+  }
+
+  /// Integer and boolean results carry no encoding, float ones do; an input that is no float is
+  /// nobody's weight.
+  @Test(arguments: operatorSamples)
+  func ruleFollowsElementTypes(_ sample: OperatorSample) throws {
+    let rule = sample.op.quantization
+    for (index, type) in try sample.op.infer(sample.inputs).enumerated() where type.element == .float32 {
+      #expect(rule.output(index) != .unquantized)
+    }
+    for (index, type) in sample.inputs.enumerated() where type.element != .float32 {
+      if case .weight = rule.input(index) { Issue.record("input \(index) is a weight of integers") }
+    }
+  }
+
+  /// An output that shares the encoding of inputs holds their values and zeros only.
+  @Test(arguments: operatorSamples)
+  func dataInvariantOperatorsMakeNoNewValues(_ sample: OperatorSample) throws {
+    let graph = try sample.graph(seed: 7)
+    let inputs = sample.values(graph, seed: 8)
+    let results = try run(ReferenceBackend(), graph, inputs)
+    for (index, id) in graph.outputs.enumerated() where graph[id].type.element == .float32 {
+      let sources: [Int]
+      switch sample.op.quantization.output(index) {
+      case .sameAsInput(let input): sources = [input]
+      case .tiedToInputs: sources = Array(sample.inputs.indices)
+      case .fixedUnit(let signed):
+        let range: ClosedRange<Float> = signed ? -1...1 : 0...1
+        #expect(results[index].array(of: Float.self).allSatisfy { range.contains($0) })
+        continue
+      case .own, .unquantized: continue
+      }
+      // Inputs of the sample's graph are its operands: no rule of this kind has parameters.
+      var known: Set<Float> = [0]
+      for source in sources { known.formUnion(inputs[source].array(of: Float.self)) }
+      #expect(results[index].array(of: Float.self).allSatisfy { known.contains($0) })
+    }
+  }
+
   private func run(_ backend: any Backend, _ graph: Graph, _ inputs: [Bytes]) throws -> [Bytes] {
     let worker = try backend.prepare(graph, options: PlanOptions()).makeWorker()
     return try worker.run(inputs, tap: nil)

@@ -164,6 +164,11 @@ private let transformerSamples: [OperatorSample] = [
   OperatorSample(ScatterNd(), [f(4, 3), i(2, 1), f(2, 3)]),
   OperatorSample(ScatterNd(reduction: .max), [f(4, 4, 2), i(3, 2), f(3, 2)]),
   OperatorSample(ElementWiseIsNaN(), [f(3, 4)]),
+  OperatorSample(CumulativeSum(axis: 1), [f(2, 5, 3)]),
+  OperatorSample(CumulativeSum(axis: 0, exclusive: true, reverse: true), [i(5, 3)]),
+  OperatorSample(RmsNorm(axes: [1, 2], epsilon: 1e-5), [f(3, 3, 5), f(3, 5), f(3, 5)]),
+  OperatorSample(Expand(shape: [2, 3, 4, 5]), [f(2, 1, 4, 1)]),
+  OperatorSample(Concat(axis: 2), [f(2, 3, 1), f(2, 3, 2)]),
 ]
 
 private let firstSamples: [OperatorSample] = [

@@ -9,6 +9,7 @@ extension ONNXTranslation {
     reduction("ReduceMax") { ReduceMax(axes: $0, keepDims: $1) },
     reduction("ReduceMin") { ReduceMin(axes: $0, keepDims: $1) },
     reduction("ReduceProd") { ReduceProd(axes: $0, keepDims: $1) },
+    ONNXTranslation("CumSum", runningSum),
     ONNXTranslation("ReduceL1") { (context) throws(Diagnostic) in
       let (x, reduction) = (try context.input(0), try Reduction(context))
       let sizes = try context.emit(ElementWiseAbs(), [x], suffix: "abs")
@@ -50,6 +51,18 @@ extension ONNXTranslation {
     extremeIndex("ArgMax") { Argmax(axis: $0, keepDims: $1, selectLastIndex: $2) },
     extremeIndex("ArgMin") { Argmin(axis: $0, keepDims: $1, selectLastIndex: $2) },
   ]
+
+  /// The axis is an operand.
+  @Sendable private static func runningSum(_ context: NodeContext) throws(Diagnostic) -> [Value?] {
+    let x = try context.input(0)
+    guard let given = try context.integers(1, "the axis"), given.count == 1 else {
+      throw context.invalid("the axis must be one integer")
+    }
+    let op = CumulativeSum(
+      axis: try context.axis(given[0], rank: x.rank), exclusive: try context.flag("exclusive"),
+      reverse: try context.flag("reverse"))
+    return [try context.emit(op, [x])]
+  }
 
   private static func reduction(
     _ name: String, operandFrom: Int = 18,

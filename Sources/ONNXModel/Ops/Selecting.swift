@@ -31,7 +31,7 @@ extension ONNXTranslation {
     if indices.type.element == .float32 {
       indices = try context.cast(indices, to: .int64, suffix: "indices")
     }
-    guard let depth = try context.number(1, "depth").map({ Int($0) }), depth > 0,
+    guard let depth = try context.number(1, "depth").flatMap({ Int(exactly: $0) }), depth > 0,
       depth < TensorDecoder.sizeLimit
     else {
       throw context.invalid("depth is missing or not valid")
@@ -67,7 +67,8 @@ extension ONNXTranslation {
       return [try context.cast(value, to: operands[0].type.element)]
     }
     let numbers = constants.compactMap { $0.integers()?.first }
-    guard numbers.count == 3, numbers[2] != 0, numbers.allSatisfy({ abs($0) < 1 << 60 }) else {
+    guard numbers.count == 3, numbers[2] != 0, numbers.allSatisfy({ $0.magnitude < 1 << 60 })
+    else {
       throw context.invalid("the step is 0 or a bound is too large")
     }
     let list = stride(from: numbers[0], to: numbers[1], by: numbers[2])
