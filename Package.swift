@@ -76,8 +76,12 @@ let package = Package(
     .testTarget(name: "ContainerTests", dependencies: ["IR", "Container"]),
     .testTarget(name: "RuntimeTests", dependencies: ["IR", "Operators", "Runtime"]),
     .testTarget(
-      name: "QuantizerTests", dependencies: ["IR", "Operators", "Runtime", "Calibration", "Quantizer"]),
+      name: "QuantizerTests",
+      dependencies: [
+        "IR", "Operators", "Runtime", "Calibration", "Quantizer", "EncodingFiles", "Passes", "ONNXModel",
+      ]),
     .testTarget(name: "LibraryTests", dependencies: ["IR", "Calibration"]),
+    .testTarget(name: "EncodingFilesTests", dependencies: ["IR", "EncodingFiles"]),
     .testTarget(name: "ToolKitTests", dependencies: ["IR", "ToolKit"]),
     .testTarget(
       name: "ToolTests", dependencies: ["qconvert", "qquantize", "qinspect", "qrun"]),

@@ -44,23 +44,25 @@ struct OverrideNames {
   /// and `/Conv_<2k>` after that. The importer calls such a node `Conv_<position>`.
   /// Source: aimet-onnx 2.42.0.
   private mutating func nameBiases() {
-    var unnamed: [String: [(position: Int, bias: TensorID)]] = [:]
+    var unnamed: [String: [(position: Int, bias: TensorID?)]] = [:]
     for node in graph.nodes {
+      var bias: TensorID?
       for (slot, id) in node.inputs.enumerated() {
         guard let id, node.op.quantization.input(slot) == .bias, graph[id].constant != nil else {
           continue
         }
         biases["\(node.name).bias"] = id
-        let parts = node.name.split(separator: "_", omittingEmptySubsequences: false)
-        if parts.count == 2, let position = Int(parts[1]) {
-          unnamed[String(parts[0]), default: []].append((position, id))
-        }
+        bias = id
+      }
+      let parts = node.name.split(separator: "_", omittingEmptySubsequences: false)
+      if parts.count == 2, let position = Int(parts[1]) {
+        unnamed[String(parts[0]), default: []].append((position, bias))
       }
     }
     for (type, list) in unnamed {
       for (order, item) in list.sorted(by: { $0.position < $1.position }).enumerated() {
         let name = order == 0 ? "/\(type).bias" : "/\(type)_\(2 * order).bias"
-        if biases[name] == nil { biases[name] = item.bias }
+        if biases[name] == nil, let bias = item.bias { biases[name] = bias }
       }
     }
   }
