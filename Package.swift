@@ -45,15 +45,20 @@ let package = Package(
       name: "Quantizer", dependencies: ["IR", "Operators", "Runtime", "Calibration", "EncodingFiles"]),
     .target(name: "Inspection", dependencies: ["IR"]),
     .target(name: "ToolKit", dependencies: ["IR", arguments]),
+    .target(
+      name: "EncodingTool", dependencies: ["ToolKit", "IR", "EncodingFiles", "Quantizer", arguments]),
 
     // Programs.
     .executableTarget(
       name: "qconvert",
-      dependencies: ["ToolKit", "IR", "ONNXModel", "Passes", "Container", arguments]),
+      dependencies: [
+        "ToolKit", "EncodingTool", "IR", "ONNXModel", "Passes", "Quantizer", "Container", arguments,
+      ]),
     .executableTarget(
       name: "qquantize",
       dependencies: [
-        "ToolKit", "IR", "Operators", "Runtime", "Calibration", "Quantizer", "Container", arguments,
+        "ToolKit", "EncodingTool", "IR", "Operators", "Runtime", "Calibration", "Quantizer", "Container",
+        arguments,
       ]),
     .executableTarget(
       name: "qinspect",

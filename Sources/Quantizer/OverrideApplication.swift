@@ -308,7 +308,9 @@ extension OverrideApplication {
         graph[inner[output] ?? output].state != .float
       else { continue }
       for (slot, id) in node.inputs.enumerated() {
-        if let id, node.op.quantization.input(slot) == .bias { reached.insert(id) }
+        guard let id, node.op.quantization.input(slot) == .bias else { continue }
+        // Without a grid of its own it is 32 bits wide, which needs no calibration.
+        if reached.insert(id).inserted, graph[id].state == .open { setPrecision(id, 32) }
       }
     }
     for (index, tensor) in graph.tensors.enumerated() {
@@ -341,15 +343,21 @@ extension OverrideApplication {
 }
 
 extension Graph {
+  /// Names of tensors whose encoding or width an override decided.
+  public var decidedByOverride: Set<String> {
+    Set(tensors.filter { $0.encodingSource == .override || $0.bitwidth != nil }.map(\.name))
+  }
+
   /// Operators whose weight has a width that they cannot compute with beside that of their output, where
-  /// an override decided one of the two: `override-combination`, naming node and weight.
-  public func operandWidthProblems() -> [Diagnostic] {
+  /// an override decided one of the two: `override-combination`, naming node and weight. `decided` are
+  /// the tensors of ``decidedByOverride`` before calibration, which forgets where a width came from.
+  public func operandWidthProblems(decided: Set<String> = []) -> [Diagnostic] {
     let inner = innerTensorsOfFusedPairs()
     func width(_ id: TensorID) -> Int? {
       self[id].encoding?.bitwidth ?? (self[id].state == .open ? self[id].bitwidth : nil)
     }
     func isOverride(_ id: TensorID) -> Bool {
-      self[id].encodingSource == .override || self[id].bitwidth != nil
+      self[id].encodingSource == .override || self[id].bitwidth != nil || decided.contains(self[id].name)
     }
     var found: [Diagnostic] = []
     for node in nodes {

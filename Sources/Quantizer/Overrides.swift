@@ -26,7 +26,7 @@ public func applyOverrides(
   application.applyIntegerNodes()
   application.applyFloatTriples()
   application.checkCombinations()
-  if (missing ?? (file.generation == .onnx ? .float : .calibrate)) == .float {
+  if (missing ?? .meant(by: file.generation)) == .float {
     application.leaveMissingFloat()
   }
   return try application.finish()
@@ -128,6 +128,8 @@ struct OverrideApplication {
     if let expected = wrongSection(entry, id) { return .wrongSection(expected: expected) }
     if let reason = effectless(id) { return .withoutEffect(reason: reason) }
     if let other = decided[id] ?? integers[id] ?? biases[id] {
+      // Names of what became one tensor, as of results of data movement, may say the same of it.
+      if entry.isEquivalent(to: file.entries[other]) { return outcome }
       return .withoutEffect(
         reason: "\(graph[id].name) has its encoding from \(file.entries[other].name)")
     }

@@ -52,7 +52,8 @@ import Testing
     Example(Document.keyed(#"\#(int8), "bitwidth": 4"#), "json-duplicate-key", at: "\(x).bitwidth"),
     Example(Document.keyed(int8 + "}, {" + int8), at: "activation_encodings.x"),
     Example(
-      Document.keyed(int8 + #", "is_symmetric": true, "scale": 1, "offset": -128}, {"# + int8), at: "activation_encodings.x[1]"),
+      Document.keyed(int8 + #", "is_symmetric": true, "scale": 1, "offset": -128}, {"# + int8),
+      at: "activation_encodings.x[1]"),
     Example(Document.keyed(int8, param: #""x": [{\#(int8)}]"#), "encodings-duplicate", at: "param_encodings.x"),
     Example(Document.keyed(int8, param: #""y": []"#), at: "param_encodings.y"),
     Example(Document.keyed(int8, param: #""y": {}"#), at: "param_encodings.y"),
@@ -73,7 +74,8 @@ import Testing
     Example(Document.listed(#"\#(int1), "scale": ["1"], "offset": [0]"#), at: "\(a).scale[0]"),
     Example(Document.listed(#"\#(int1), "scale": [-1], "offset": [0]"#), at: "\(a).scale[0]"),
     Example(Document.listed(#"\#(int1), "scale": [1], "offset": [3]"#), at: "\(a).offset[0]"),
-    Example(Document.listed(#"\#(int1), "scale": [1], "offset": [-0.5]"#), "encodings-unsupported", at: "\(a).offset[0]"),
+    Example(
+      Document.listed(#"\#(int1), "scale": [1], "offset": [-0.5]"#), "encodings-unsupported", at: "\(a).offset[0]"),
     Example(
       Document.listed(#"\#(int1), "scale": [1], "offset": [0], "zero_point_shift": [0.5]"#), "encodings-unsupported",
       at: "\(a).zero_point_shift"),
@@ -82,14 +84,25 @@ import Testing
     Example(Document.listed(#"\#(int1), "scale": [1], "offset": [0], "compressed_bw": 2"#), at: "\(a).compressed_bw"),
     Example(Document.listed(#"\#(int1), "axis": 0"#), at: "\(a).axis"),
     Example(Document.listed(#""dtype": "INT", "bw": 8, "scale": [1], "offset": [0]"#), at: a),
-    Example(Document.listed(#""dtype": "INT", "bw": 8, "enc_type": "VECTOR", "is_sym": false, "scale": [1], "offset": [0]"#), at: "\(a).enc_type"),
+    Example(
+      Document.listed(#""dtype": "INT", "bw": 8, "enc_type": "VECTOR", "is_sym": false, "scale": [1], "offset": [0]"#),
+      at: "\(a).enc_type"),
     Example(Document.listed(#""dtype": "INT", "bw": 8, "enc_type": "PER_CHANNEL""#), at: a),
-    Example(Document.listed(#""dtype": "INT", "bw": 8, "enc_type": "PER_TENSOR", "is_sym": true, "scale": [1], "offset": [-3]"#), at: "\(a).offset[0]"),
-    Example(Document.listed(#""dtype": "FLOAT", "bw": 8, "enc_type": "PER_TENSOR""#), "encodings-unsupported", at: "\(a).bw"),
+    Example(
+      Document.listed(
+        #""dtype": "INT", "bw": 8, "enc_type": "PER_TENSOR", "is_sym": true, "scale": [1], "offset": [-3]"#),
+      at: "\(a).offset[0]"),
+    Example(
+      Document.listed(#""dtype": "FLOAT", "bw": 8, "enc_type": "PER_TENSOR""#), "encodings-unsupported", at: "\(a).bw"),
     Example(Document.listed(#""dtype": "FLOAT", "bw": 16, "enc_type": "PER_CHANNEL""#), at: "\(a).enc_type"),
     Example(Document.listed(#""dtype": "FLOAT", "bw": 16, "enc_type": "PER_TENSOR", "scale": [1]"#), at: "\(a).scale"),
-    Example(Document.listed(#""dtype": "INT", "bw": 4, "enc_type": "PER_BLOCK", "is_sym": true, "scale": [1], "offset": [-8]"#), at: a),
-    Example(Document.listed(#""dtype": "INT", "bw": 4, "enc_type": "PER_BLOCK", "is_sym": true, "scale": [1], "offset": [-8], "block_size": 0"#), at: "\(a).block_size"),
+    Example(
+      Document.listed(
+        #""dtype": "INT", "bw": 4, "enc_type": "PER_BLOCK", "is_sym": true, "scale": [1], "offset": [-8]"#), at: a),
+    Example(
+      Document.listed(
+        #""dtype": "INT", "bw": 4, "enc_type": "PER_BLOCK", "is_sym": true, "scale": [1], "offset": [-8], "block_size": 0"#
+      ), at: "\(a).block_size"),
     Example(lowPower(#""compressed_bw": 8, "per_block_int_scale": [1]"#), at: "\(a).compressed_bw"),
     Example(lowPower(#""compressed_bw": 4, "per_block_int_scale": [17]"#), at: "\(a).per_block_int_scale"),
     Example(lowPower(#""compressed_bw": 4, "per_block_int_scale": [0]"#), at: "\(a).per_block_int_scale"),
@@ -108,7 +121,8 @@ import Testing
 
   private static func lowPower(_ rest: String) -> String {
     Document.listed(
-      #""dtype": "INT", "bw": 8, "enc_type": "LPBQ", "is_sym": true, "block_size": 2, "scale": [1], "offset": [-128], \#(rest)"#)
+      #""dtype": "INT", "bw": 8, "enc_type": "LPBQ", "is_sym": true, "block_size": 2, "scale": [1], "offset": [-128], \#(rest)"#
+    )
   }
 
   static let onnx = [
@@ -116,7 +130,8 @@ import Testing
     Example(Document.onnx(#""output_dtype": "int""#), at: "\(e).output_dtype"),
     Example(Document.onnx(#""output_dtype": 8"#), at: "\(e).output_dtype"),
     Example(Document.onnx(#""y_scale": 1"#), at: e),
-    Example(Document.onnx(#""output_dtype": "float8e4m3fn", "y_scale": 1"#), "encodings-unsupported", at: "\(e).output_dtype"),
+    Example(
+      Document.onnx(#""output_dtype": "float8e4m3fn", "y_scale": 1"#), "encodings-unsupported", at: "\(e).output_dtype"),
     Example(Document.onnx(#""output_dtype": "bfloat16""#), "encodings-unsupported", at: "\(e).output_dtype"),
     Example(Document.onnx(#""output_dtype": "float16", "y_scale": 1"#), at: "\(e).y_scale"),
     Example(Document.onnx(#""output_dtype": "int8", "bw": 8"#), at: "\(e).bw"),
@@ -127,18 +142,30 @@ import Testing
     Example(Document.onnx(#""output_dtype": "int8", "y_scale": [1]"#), at: e),
     Example(Document.onnx(#""output_dtype": "int8", "y_scale": [[1]], "axis": 0"#), at: "\(e).y_scale"),
     Example(Document.onnx(#""output_dtype": "int8", "y_scale": []"#), at: "\(e).y_scale"),
-    Example(Document.onnx(#""output_dtype": "int8", "y_scale": [[1], [1, 2]], "axis": 0, "block_size": 2"#), at: "\(e).y_scale[1]"),
+    Example(
+      Document.onnx(#""output_dtype": "int8", "y_scale": [[1], [1, 2]], "axis": 0, "block_size": 2"#),
+      at: "\(e).y_scale[1]"),
     Example(Document.onnx(#""output_dtype": "int8", "y_scale": [[1]], "axis": 2, "block_size": 2"#), at: "\(e).axis"),
-    Example(Document.onnx(#""output_dtype": "int8", "y_scale": [[1]], "axis": 0, "block_size": -2"#), at: "\(e).block_size"),
+    Example(
+      Document.onnx(#""output_dtype": "int8", "y_scale": [[1]], "axis": 0, "block_size": -2"#), at: "\(e).block_size"),
     Example(Document.onnx(#""output_dtype": "int8", "y_scale": 1, "y_zero_point": [0]"#), at: "\(e).y_zero_point"),
     Example(Document.onnx(#""output_dtype": "int8", "y_scale": 1, "y_zero_point": 128"#), at: "\(e).y_zero_point"),
     Example(Document.onnx(#""output_dtype": "uint8", "y_scale": 1, "y_zero_point": -1"#), at: "\(e).y_zero_point"),
     Example(Document.onnx(#""output_dtype": "uint8", "y_scale": 1, "y_zero_point": 0.5"#), at: "\(e).y_zero_point"),
     Example(Document.onnx(#""output_dtype": "uint8", "y_scale": -1"#), at: "\(e).y_scale"),
     Example(Document.onnx(#""output_dtype": "uint8", "y_scale": "1""#), at: "\(e).y_scale"),
-    Example(Document.onnx(#""output_dtype": "uint4", "per_block_int_scale": [[1]], "per_channel_float_scale": [[1]], "axis": 1, "block_size": 2"#), at: "\(e).output_dtype"),
-    Example(Document.onnx(#""output_dtype": "int4", "per_block_int_scale": [[1]], "y_scale": [[1]], "axis": 1, "block_size": 2"#), at: "\(e).y_scale"),
-    Example(Document.onnx(#""output_dtype": "int4", "per_block_int_scale": [[1, 2]], "per_channel_float_scale": [[1, 1]], "axis": 1, "block_size": 2"#), at: "\(e).per_channel_float_scale"),
+    Example(
+      Document.onnx(
+        #""output_dtype": "uint4", "per_block_int_scale": [[1]], "per_channel_float_scale": [[1]], "axis": 1, "block_size": 2"#
+      ), at: "\(e).output_dtype"),
+    Example(
+      Document.onnx(
+        #""output_dtype": "int4", "per_block_int_scale": [[1]], "y_scale": [[1]], "axis": 1, "block_size": 2"#),
+      at: "\(e).y_scale"),
+    Example(
+      Document.onnx(
+        #""output_dtype": "int4", "per_block_int_scale": [[1, 2]], "per_channel_float_scale": [[1, 1]], "axis": 1, "block_size": 2"#
+      ), at: "\(e).per_channel_float_scale"),
     Example(#"{"version": "2.0.0"}"#, at: nil),
     Example(#"{"version": "2.0.0", "encodings": [], "param_encodings": []}"#, at: "param_encodings"),
     Example(#"{"version": "2.0.0", "encodings": [{"output_dtype": "int8"}]}"#, at: e),

@@ -1,3 +1,4 @@
+import Calibration
 import EncodingFiles
 import IR
 import Operators
@@ -141,7 +142,8 @@ import Testing
     // The output's width is not decided yet: looked at again when it is.
     let (result, _) = try overridden(try graph(convolutions), [precision("w", 16)])
     let done = try annotated(result).graph
-    #expect(done.operandWidthProblems().isEmpty)
+    #expect(done.operandWidthProblems(decided: result.decidedByOverride).map(\.location.node) == ["conv"])
+    #expect(try annotated(result) { $0.actBitwidth = 16 }.graph.operandWidthProblems(decided: ["w"]).isEmpty)
     let (kept, _) = try overridden(try graph(convolutions), [symmetric("w", bitwidth: 16, scales: [1])])
     #expect(try annotated(kept).graph.operandWidthProblems().map(\.code) == ["override-combination"])
   }
