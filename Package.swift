@@ -45,15 +45,20 @@ let package = Package(
       name: "Quantizer", dependencies: ["IR", "Operators", "Runtime", "Calibration", "EncodingFiles"]),
     .target(name: "Inspection", dependencies: ["IR"]),
     .target(name: "ToolKit", dependencies: ["IR", arguments]),
+    .target(
+      name: "EncodingTool", dependencies: ["ToolKit", "IR", "EncodingFiles", "Quantizer", arguments]),
 
     // Programs.
     .executableTarget(
       name: "qconvert",
-      dependencies: ["ToolKit", "IR", "ONNXModel", "Passes", "Container", arguments]),
+      dependencies: [
+        "ToolKit", "EncodingTool", "IR", "ONNXModel", "Passes", "Quantizer", "Container", arguments,
+      ]),
     .executableTarget(
       name: "qquantize",
       dependencies: [
-        "ToolKit", "IR", "Operators", "Runtime", "Calibration", "Quantizer", "Container", arguments,
+        "ToolKit", "EncodingTool", "IR", "Operators", "Runtime", "Calibration", "Quantizer", "Container",
+        arguments,
       ]),
     .executableTarget(
       name: "qinspect",
@@ -78,9 +83,10 @@ let package = Package(
     .testTarget(
       name: "QuantizerTests",
       dependencies: [
-        "IR", "Operators", "Runtime", "Calibration", "EncodingFiles", "Quantizer",
+        "IR", "Operators", "Runtime", "Calibration", "Quantizer", "EncodingFiles", "Passes", "ONNXModel",
       ]),
     .testTarget(name: "LibraryTests", dependencies: ["IR", "Calibration"]),
+    .testTarget(name: "EncodingFilesTests", dependencies: ["IR", "EncodingFiles"]),
     .testTarget(name: "ToolKitTests", dependencies: ["IR", "ToolKit"]),
     .testTarget(
       name: "ToolTests", dependencies: ["qconvert", "qquantize", "qinspect", "qrun"]),

@@ -75,6 +75,12 @@ public struct EncodingEntry: Sendable, Hashable {
   /// Whether the file gives an integer width and leaves the range to calibration.
   public var isPrecisionOnly: Bool { kind == .int && grids.isEmpty }
 
+  /// Whether both give a tensor the same, whatever they call it.
+  public func isEquivalent(to other: EncodingEntry) -> Bool {
+    kind == other.kind && bitwidth == other.bitwidth && granularity == other.granularity
+      && grids == other.grids && symmetric == other.symmetric && strict == other.strict
+  }
+
   /// Makes an entry; without grids it gives a precision only.
   public init(
     name: String, section: Section, kind: Kind = .int, bitwidth: Int,

@@ -38,7 +38,9 @@ extension EncodingFile {
             shape: tensor.type.shape))
       } else if tensor.state == .float, tensor.type.element.isFloat, generation != .onnx {
         entries.append(
-          EncodingEntry(name: tensor.name, section: section, kind: .float, bitwidth: floatBitwidth))
+          EncodingEntry(
+            name: tensor.name, section: section, kind: .float,
+            bitwidth: tensor.bitwidth ?? floatBitwidth))
       }
     }
     if generation == .keyed { entries.sort { $0.name < $1.name } }

@@ -31,10 +31,11 @@ struct RangeRules {
     guard Float(min).isFinite, Float(max).isFinite else {
       throw fields.failure("the range \(min) to \(max) does not fit 32-bit numbers", "min")
     }
-    if symmetric, max > 0, abs(min + max) <= Self.sameScale * max {
-      let step = max / Double(rules.half - 1)
+    // A strict range lacks one step at its lower end: at many bits that is less than printing loses.
+    let even = max / Double(rules.half - 1)
+    if symmetric, max > 0, abs(min + max) <= Swift.min(Self.sameScale * max, even / 4) {
       return try settled(
-        step: step, zero: Double(rules.half), written: [rules.half, rules.half - 1], strict: true,
+        step: even, zero: Double(rules.half), written: [rules.half, rules.half - 1], strict: true,
         low: min, width: max - min, scale, offset)
     }
     let low = Swift.min(min, 0)

@@ -23,6 +23,7 @@ public struct RestoreNames: Pass {
         graph.batchNorms[base] = statistics
       }
     }
+    settleAliases(&graph, used)
     for name in graph.folded.keys.sorted() {
       let base = Self.sourceName(name)
       guard base != name, !base.isEmpty, !used.contains(base), graph.folded[base] == nil else {
@@ -31,6 +32,26 @@ public struct RestoreNames: Pass {
       graph.folded[base] = graph.folded.removeValue(forKey: name)
     }
     return graph
+  }
+
+  /// Leads every alias straight to a tensor; names that only passes gave count for the source's name.
+  private func settleAliases(_ graph: inout Graph, _ used: Set<String>) {
+    let names = Set(graph.tensors.map(\.name))
+    let old = graph.aliases
+    graph.aliases = [:]
+    for name in old.keys.sorted() where !names.contains(name) {
+      var target = name
+      var seen: Set<String> = []
+      while !names.contains(target), let next = old[target], seen.insert(target).inserted { target = next }
+      guard names.contains(target) else {
+        // Not a tensor, but what is known of a name stays known.
+        graph.aliases[name] = old[name]
+        continue
+      }
+      let base = Self.sourceName(name)
+      guard !base.isEmpty, !names.contains(base) else { continue }
+      if base == name || (old[base] == nil && graph.aliases[base] == nil) { graph.aliases[base] = target }
+    }
   }
 
   /// The name without the layout suffixes, numbered ones (`.nhwc_1`) included.

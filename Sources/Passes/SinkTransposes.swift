@@ -65,6 +65,7 @@ private struct Sweep {
     }
     let isIdentity = perm.enumerated().allSatisfy { $0.offset == $0.element }
     if isIdentity && !graph.outputs.contains(output) {
+      graph.aliases[graph[output].name] = graph[source].name
       replacement[output] = source
       changed = true
       return
@@ -91,6 +92,7 @@ private struct Sweep {
     for (key, value) in origin where value.source == source {
       origin[key] = (output, value.perm)
     }
+    graph.aliases[graph[source].name] = graph[output].name
     for (key, value) in replacement where value == source { replacement[key] = output }
     replacement[source] = output
     return true

@@ -90,6 +90,7 @@ struct Assigner {
     graph[id].encoding = encoding
     graph[id].encodingSource = source
     graph[id].state = .given
+    graph[id].bitwidth = nil
   }
 
   /// Collects the ranges of activations and of constants that share an activation's encoding.

@@ -14,7 +14,8 @@ public struct ObservationSet: Sendable, Hashable {
   /// All watched tensors: inputs, then results.
   public var tensors: [TensorID] { inputs + intermediates }
 
-  /// Chooses the tensors of a graph; depends on its structure only, not on annotations.
+  /// Chooses the tensors of a graph; depends on its structure only, not on annotations, but for
+  /// tensors that are unfused and have no encoding yet.
   public init(_ graph: Graph) {
     let inner = graph.innerTensorsOfFusedPairs()
     inputs = graph.inputs.filter { graph[$0].type.element == .float32 }
@@ -22,7 +23,9 @@ public struct ObservationSet: Sendable, Hashable {
     for node in graph.nodes {
       let rule = node.op.quantization
       for (slot, output) in node.outputs.enumerated()
-      where graph[output].type.element == .float32 && inner[output] == nil {
+      where graph[output].type.element == .float32 && inner[output] == nil
+        && !(graph[output].isUnfused && graph[output].encoding != nil)
+      {
         switch rule.output(slot) {
         case .own, .sameAsInput, .tiedToInputs: found.append(output)
         case .fixedUnit, .unquantized: break

@@ -1,12 +1,19 @@
 import EncodingFiles
 import IR
 
-extension OverrideApplication {
-  /// Widths that each kind of tensor can have.
-  static let weightBitwidths = [4, 8, 16]
-  static let biasBitwidths = [8, 32]
-  static let activationBitwidths = [8, 16]
+/// Which widths the operands of an integer operator can have together.
+enum OperandWidths {
+  /// Widths of weights by that of the operator's output; its inputs are converted to that.
+  static let weights = [8: [4, 8], 16: [4, 8, 16]]
+  /// Widths of activations: the outputs above.
+  static let activations = weights.keys.sorted()
+  /// Widths of weights beside any output.
+  static let allWeights = Set(weights.values.joined()).sorted()
+  /// Widths of biases, beside any of the above.
+  static let biases = [8, 32]
+}
 
+extension OverrideApplication {
   /// Gives a tensor what an entry says of it, or collects the reason why not.
   mutating func apply(_ index: Int, _ id: TensorID) {
     let entry = file.entries[index]
@@ -27,23 +34,31 @@ extension OverrideApplication {
       decided[id] = index
       guard hasLegalWidth(entry, id, role) else { return }
       if entry.isPrecisionOnly {
-        report.precisions[graph[id].name] = entry.bitwidth
+        setPrecision(id, entry.bitwidth)
       } else if let encoding = encoding(entry, id, role) {
         setGiven(id, encoding)
       }
     }
   }
 
+  /// Decides the width of a tensor and leaves its range to calibration.
+  private mutating func setPrecision(_ id: TensorID, _ bitwidth: Int) {
+    graph[id].bitwidth = bitwidth
+    report.precisions[graph[id].name] = bitwidth
+  }
+
   private mutating func setGiven(_ id: TensorID, _ encoding: Encoding) {
     graph[id].encoding = encoding
     graph[id].encodingSource = .override
     graph[id].state = .given
+    graph[id].bitwidth = nil
   }
 
   private mutating func setFloat(_ id: TensorID, _ bitwidth: Int?) {
     graph[id].encoding = nil
     graph[id].encodingSource = .override
     graph[id].state = .float
+    graph[id].bitwidth = bitwidth
     if let bitwidth { report.floatBitwidths[graph[id].name] = bitwidth }
   }
 
@@ -52,9 +67,9 @@ extension OverrideApplication {
   ) -> Bool {
     let (kind, allowed): (String, [Int]) =
       switch role {
-      case .weight: ("a weight", Self.weightBitwidths)
-      case .bias: ("a bias", Self.biasBitwidths)
-      default: ("an activation", Self.activationBitwidths)
+      case .weight: ("a weight", OperandWidths.allWeights)
+      case .bias: ("a bias", OperandWidths.biases)
+      default: ("an activation", OperandWidths.activations)
       }
     if allowed.contains(entry.bitwidth) { return true }
     let list = allowed.map(String.init).joined(separator: ", ")
@@ -177,7 +192,7 @@ extension OverrideApplication {
         problem = biasProblem(encoding, id, use, producers)
       }
       if let problem {
-        report.precisions[graph[id].name] = 32
+        setPrecision(id, 32)
         report.diagnostics.append(
           finding(
             "override-bias", "\(problem); the computed scale is taken", entry, tensor: id,
@@ -249,6 +264,7 @@ extension OverrideApplication {
         for id in given where explained[id] == nil { explained[id] = reason }
       } else {
         report.int32Nodes.append(node.name)
+        graph.integerNodes.insert(node.name)
         covered.formUnion(given)
       }
     }
@@ -295,6 +311,19 @@ extension OverrideApplication {
     }
   }
 
+  /// Weights must have a width that the operator can compute with beside its output's.
+  mutating func checkCombinations() {
+    for problem in graph.operandWidthProblems() {
+      guard let weight = problem.location.tensor.flatMap({ graph.tensor(named: $0) }) else { continue }
+      let output = graph.nodes.first { $0.name == problem.location.node }?.outputs.first
+      let index = decided[weight] ?? output.flatMap { decided[inner[$0] ?? $0] }
+      guard let index else { continue }
+      var found = problem
+      found.location.path = file.entries[index].path
+      errors.append(found)
+    }
+  }
+
   /// Tensors that no entry decided about become float, but for those that a decision reaches: tensors
   /// tied to a decided one, insides of fused pairs, biases of quantized layers.
   mutating func leaveMissingFloat() {
@@ -308,7 +337,9 @@ extension OverrideApplication {
         graph[inner[output] ?? output].state != .float
       else { continue }
       for (slot, id) in node.inputs.enumerated() {
-        if let id, node.op.quantization.input(slot) == .bias { reached.insert(id) }
+        guard let id, node.op.quantization.input(slot) == .bias else { continue }
+        // Without a grid of its own it is 32 bits wide, which needs no calibration.
+        if reached.insert(id).inserted, graph[id].state == .open { setPrecision(id, 32) }
       }
     }
     for (index, tensor) in graph.tensors.enumerated() {
@@ -337,5 +368,43 @@ extension OverrideApplication {
         }
       }
     }
+  }
+}
+
+extension Graph {
+  /// Names of tensors whose encoding or width an override decided.
+  public var decidedByOverride: Set<String> {
+    Set(tensors.filter { $0.encodingSource == .override || $0.bitwidth != nil }.map(\.name))
+  }
+
+  /// Operators whose weight has a width that they cannot compute with beside that of their output, where
+  /// an override decided one of the two: `override-combination`, naming node and weight. `decided` are
+  /// the tensors of ``decidedByOverride`` before calibration, which forgets where a width came from.
+  public func operandWidthProblems(decided: Set<String> = []) -> [Diagnostic] {
+    let inner = innerTensorsOfFusedPairs()
+    func width(_ id: TensorID) -> Int? {
+      self[id].encoding?.bitwidth ?? (self[id].state == .open ? self[id].bitwidth : nil)
+    }
+    func isOverride(_ id: TensorID) -> Bool {
+      self[id].encodingSource == .override || self[id].bitwidth != nil || decided.contains(self[id].name)
+    }
+    var found: [Diagnostic] = []
+    for node in nodes {
+      guard let output = node.outputs.first.map({ inner[$0] ?? $0 }), let made = width(output) else { continue }
+      for (slot, id) in node.inputs.enumerated() {
+        guard let id, case .weight = node.op.quantization.input(slot), let own = width(id),
+          isOverride(id) || isOverride(output), let allowed = OperandWidths.weights[made],
+          !allowed.contains(own)
+        else { continue }
+        let list = allowed.map(String.init).joined(separator: " or ")
+        found.append(
+          Diagnostic(
+            "override-combination",
+            "a weight of \(own) bits is not supported beside an output of \(made) bits (\(self[output].name)): "
+              + "only \(list)", at: .init(node: node.name, tensor: self[id].name),
+            hint: "give the output 16 bits, or the weight \(list)"))
+      }
+    }
+    return found
   }
 }

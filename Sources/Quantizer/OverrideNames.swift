@@ -44,23 +44,25 @@ struct OverrideNames {
   /// and `/Conv_<2k>` after that. The importer calls such a node `Conv_<position>`.
   /// Source: aimet-onnx 2.42.0.
   private mutating func nameBiases() {
-    var unnamed: [String: [(position: Int, bias: TensorID)]] = [:]
+    var unnamed: [String: [(position: Int, bias: TensorID?)]] = [:]
     for node in graph.nodes {
+      var bias: TensorID?
       for (slot, id) in node.inputs.enumerated() {
         guard let id, node.op.quantization.input(slot) == .bias, graph[id].constant != nil else {
           continue
         }
         biases["\(node.name).bias"] = id
-        let parts = node.name.split(separator: "_", omittingEmptySubsequences: false)
-        if parts.count == 2, let position = Int(parts[1]) {
-          unnamed[String(parts[0]), default: []].append((position, id))
-        }
+        bias = id
+      }
+      let parts = node.name.split(separator: "_", omittingEmptySubsequences: false)
+      if parts.count == 2, let position = Int(parts[1]) {
+        unnamed[String(parts[0]), default: []].append((position, bias))
       }
     }
     for (type, list) in unnamed {
       for (order, item) in list.sorted(by: { $0.position < $1.position }).enumerated() {
         let name = order == 0 ? "/\(type).bias" : "/\(type)_\(2 * order).bias"
-        if biases[name] == nil { biases[name] = item.bias }
+        if biases[name] == nil, let bias = item.bias { biases[name] = bias }
       }
     }
   }
@@ -117,6 +119,12 @@ struct OverrideNames {
     return pattern[p...].allSatisfy { $0 == "*" }
   }
 
+  /// All names that no tensor carries, sorted.
+  var others: [String] {
+    Set(graph.aliases.keys).union(relaid.keys).union(biases.keys).union(graph.folded.keys)
+      .filter { ids[$0] == nil }.sorted()
+  }
+
   /// The three names of the graph that are most like a name, best first.
   func nearest(to name: String) -> [String] {
     let wanted = Array(name.utf8)
@@ -145,5 +153,39 @@ struct OverrideNames {
       }
     }
     return row[b.count]
+  }
+}
+
+/// A name by which an encodings file can speak of a graph.
+public struct OverridableName: Sendable, Hashable {
+  public var name: String
+  /// The tensor it means; nil where it means none any more.
+  public var tensor: String?
+  /// Why it has no effect, where it has none.
+  public var reason: String?
+}
+
+extension Graph {
+  /// Every name that `--quantization_overrides` knows: those of float tensors in the order of the graph,
+  /// then other names for them and names without effect, sorted.
+  public func overridableNames() -> [OverridableName] {
+    let names = OverrideNames(self)
+    let inner = innerTensorsOfFusedPairs()
+    func reason(_ id: TensorID) -> String? {
+      inner[id].map { "inside a fused pair with \(self[$0].name): --unfuse_overridden honours it" }
+    }
+    var result: [OverridableName] = []
+    for (index, tensor) in tensors.enumerated() where tensor.type.logical.element == .float32 {
+      result.append(OverridableName(name: tensor.name, tensor: tensor.name, reason: reason(TensorID(index))))
+    }
+    for name in names.others {
+      switch names.target(of: name) {
+      case .alias(let id) where self[id].type.logical.element == .float32:
+        result.append(OverridableName(name: name, tensor: self[id].name, reason: reason(id)))
+      case .folded(let text): result.append(OverridableName(name: name, tensor: nil, reason: text))
+      case .tensor, .alias, .pattern, .nothing: break
+      }
+    }
+    return result
   }
 }

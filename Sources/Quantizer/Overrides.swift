@@ -6,23 +6,27 @@ import IR
 /// is open and leaves what was given bit for bit.
 ///
 /// `missing` is, unless given, what the file's version means: float for 2.0.0, calibrate before.
+/// With `unfuse`, a tensor between an operator and its activation that the file names keeps an
+/// encoding of its own; else naming it has no effect. Widths without a range go to
+/// ``Tensor/bitwidth``, operators in 32-bit integers to ``Graph/integerNodes``.
 /// Throws, all together: `override-unmatched` and `override-wrong-section` (strict), `override-no-match`,
-/// `override-channels`, `override-asymmetric-channels`, `override-bitwidth`, `override-int32`,
-/// `encodings-unsupported`; each names the tensor and the place in the file.
+/// `override-channels`, `override-asymmetric-channels`, `override-bitwidth`, `override-combination`,
+/// `override-int32`, `encodings-unsupported`; each names the tensor and the place in the file.
 public func applyOverrides(
   _ graph: Graph, _ file: EncodingFile, policy: OverridePolicy = .strict,
-  missing: MissingEncodings? = nil
+  missing: MissingEncodings? = nil, unfuse: Bool = false
 ) throws(Diagnostic) -> (Graph, OverrideReport) {
   guard !graph.isMaterialized else {
     throw Diagnostic(
       "already-quantized", "overrides apply to a float graph, this one is fixed point already")
   }
-  var application = OverrideApplication(graph: graph, file: file, policy: policy)
+  var application = OverrideApplication(graph: graph, file: file, policy: policy, unfuse: unfuse)
   application.resolve()
   application.applyBiases()
   application.applyIntegerNodes()
   application.applyFloatTriples()
-  if (missing ?? (file.generation == .onnx ? .float : .calibrate)) == .float {
+  application.checkCombinations()
+  if (missing ?? .meant(by: file.generation)) == .float {
     application.leaveMissingFloat()
   }
   return try application.finish()
@@ -33,21 +37,24 @@ struct OverrideApplication {
   var graph: Graph
   let file: EncodingFile
   let policy: OverridePolicy
+  let unfuse: Bool
   var report = OverrideReport()
   var errors: [Diagnostic] = []
   /// Uses of constants as weight or bias.
   var parameters: [TensorID: [ConstantUse]] = [:]
-  let inner: [TensorID: TensorID]
+  /// Tensors inside fused pairs, with the activation's output.
+  var inner: [TensorID: TensorID]
   /// The entry that decided about each tensor.
   var decided: [TensorID: Int] = [:]
   /// 32-bit entries of biases and of activations, which are looked at together.
   var biases: [TensorID: Int] = [:]
   var integers: [TensorID: Int] = [:]
 
-  init(graph: Graph, file: EncodingFile, policy: OverridePolicy) {
+  init(graph: Graph, file: EncodingFile, policy: OverridePolicy, unfuse: Bool) {
     self.graph = graph
     self.file = file
     self.policy = policy
+    self.unfuse = unfuse
     inner = graph.innerTensorsOfFusedPairs()
     for (index, node) in graph.nodes.enumerated() {
       for (slot, id) in node.inputs.enumerated() {
@@ -105,7 +112,8 @@ struct OverrideApplication {
   private mutating func decide(_ index: Int, pattern ids: [TensorID]) -> OverrideReport.Outcome {
     var reached: [String] = []
     for id in ids where decided[id] == nil && integers[id] == nil && biases[id] == nil {
-      guard wrongSection(file.entries[index], id) == nil, effectless(id) == nil else { continue }
+      // A pattern does not take fused pairs apart: that is asked for by name.
+      guard wrongSection(file.entries[index], id) == nil, inner[id] == nil, effectless(id) == nil else { continue }
       apply(index, id)
       reached.append(graph[id].name)
     }
@@ -117,9 +125,11 @@ struct OverrideApplication {
     _ index: Int, _ id: TensorID, _ outcome: OverrideReport.Outcome
   ) -> OverrideReport.Outcome {
     let entry = file.entries[index]
-    if let reason = effectless(id) { return .withoutEffect(reason: reason) }
     if let expected = wrongSection(entry, id) { return .wrongSection(expected: expected) }
+    if let reason = effectless(id) { return .withoutEffect(reason: reason) }
     if let other = decided[id] ?? integers[id] ?? biases[id] {
+      // Names of what became one tensor, as of results of data movement, may say the same of it.
+      if entry.isEquivalent(to: file.entries[other]) { return outcome }
       return .withoutEffect(
         reason: "\(graph[id].name) has its encoding from \(file.entries[other].name)")
     }
@@ -128,10 +138,11 @@ struct OverrideApplication {
   }
 
   /// Why nothing can be given for a tensor, nil where something can.
-  private func effectless(_ id: TensorID) -> String? {
+  private mutating func effectless(_ id: TensorID) -> String? {
     if graph[id].type.element != .float32 {
       return "it is \(graph[id].type.element.rawValue): only float tensors carry encodings"
     }
+    if unfuse, inner.removeValue(forKey: id) != nil { graph[id].isUnfused = true }
     return inner[id].map { "it lies inside a fused pair with \(graph[$0].name)" }
   }
 
@@ -165,6 +176,10 @@ struct OverrideApplication {
     }
   }
 
+  private func isInner(_ name: String) -> Bool {
+    inner.keys.contains { graph[$0].name == name }
+  }
+
   /// The graph and the report, or all errors at once.
   mutating func finish() throws(Diagnostic) -> (Graph, OverrideReport) {
     let reached = report.names.contains {
@@ -193,8 +208,12 @@ struct OverrideApplication {
       notes.append(
         Diagnostic(
           "override-without-effect",
-          "\(idle.count) names of the encodings file have no effect, the first because: \(reason)",
-          at: .init(tensor: first.name, path: first.path), severity: .note))
+          "\(idle.count) \(idle.count == 1 ? "name" : "names") of the encodings file without effect"
+            + "\(idle.count == 1 ? "" : ", the first"): \(reason)",
+          at: .init(tensor: first.name, path: first.path),
+          hint: idle.contains { isInner($0.name) }
+            ? "--unfuse_overridden honours encodings inside fused pairs" : nil,
+          severity: .warning))
     }
     if !report.missingFloat.isEmpty {
       notes.append(

@@ -1,8 +1,10 @@
 import ArgumentParser
 import Container
+import EncodingTool
 import IR
 import ONNXModel
 import Passes
+import Quantizer
 import ToolKit
 
 /// ONNX to container.
@@ -22,6 +24,8 @@ struct QConvert: ToolCommand {
     help: ArgumentHelp("The container (default: the model's name with .dlc).", valueName: "model.dlc"))
   var outputPath: String?
   @OptionGroup var shapes: ShapeOptions
+  @OptionGroup var overrides: OverrideOptions
+  @OptionGroup var encodings: EncodingDumpOptions
   @OptionGroup var dump: DumpOptions
   @Flag(
     name: .customLong("dry_run"),
@@ -54,17 +58,21 @@ struct QConvert: ToolCommand {
       try shapes.load(input)
     }
     session.noteInputs(imported.files)
+    overrides.noteInputs(session)
     session.printer.report(imported.diagnostics)
-    try session.checkOutputs(main: output, others: [dump.dumpIR, depfile.depfile])
+    try session.checkOutputs(
+      main: output, others: [dump.dumpIR, encodings.path(beside: output), depfile.depfile])
     let rule = try depfile.depfile.map { (_) throws(Diagnostic) in
       try session.dependencies(of: output)
     }
     var texts = dump.isWanted(after: "import") ? imported.graph.text() : nil
-    let graph = try session.phase("passes") { () throws(Diagnostic) in
+    var graph = try session.phase("passes") { () throws(Diagnostic) in
       try Pipeline.standard.run(imported.graph) { (pass, graph) throws(Diagnostic) in
         if dump.isWanted(after: pass.name) { texts = graph.text() }
       }
     }
+    let overridden = try overrides.apply(to: &graph, session)
+    let annotated = try complete(&graph, session)
     if dump.isWanted(after: nil) { texts = graph.text() }
     if dryRun {
       try session.printResult(Summary.support(of: graph))
@@ -73,7 +81,9 @@ struct QConvert: ToolCommand {
     let hash = try session.phase("hash") { () throws(Diagnostic) in
       try FileReading.sha256(of: imported.files)
     }
-    let options = shapes.effective
+    let options = shapes.effective.merging(overridden ?? OverrideOptions.none) { $1 }
+    let encodingsText =
+      try encodings.isGiven ? encodings.text(annotated, names: Set(annotated.tensors.map(\.name))) : nil
     let file = ContainerFile(
       graph: graph,
       metadata: ContainerMetadata(
@@ -85,9 +95,38 @@ struct QConvert: ToolCommand {
       if let texts { try dump.write(texts, session) }
       TemporaryFiles.announce(output)
       try ContainerWriter.write(file, to: output)
+      if let encodingsText, let path = encodings.path(beside: output) {
+        try AtomicFile.write(encodingsText, to: path)
+      }
       if let rule, let path = depfile.depfile { try AtomicFile.write(rule, to: path) }
     }
     try session.printSummary("\(output): \(Summary.line(graph))")
     return .done
+  }
+
+  /// Makes fixed point of a graph whose encodings are all given, and leaves any other as it is. Gives the
+  /// graph with its annotations.
+  private func complete(_ graph: inout Graph, _ session: ToolSession) throws(Diagnostic) -> Graph {
+    let isAnnotated = graph.tensors.contains { $0.state != .open || $0.bitwidth != nil }
+    if encodings.isGiven, !graph.tensors.contains(where: { $0.encoding != nil }) {
+      session.printer.report(
+        Diagnostic(
+          "option-without-effect", "--dump_encoding_json writes 0 encodings: no tensor has one",
+          severity: .warning))
+    }
+    guard isAnnotated else {
+      try overrides.checkCoverage(EncodingCoverage.gaps(of: graph))
+      return graph
+    }
+    switch try completeOverrides(graph) {
+    case .complete(let result, let fixed):
+      session.printer.report(result.notes)
+      graph = fixed
+      return result.graph
+    case .open(let names):
+      try overrides.checkCoverage(names)
+      try session.printSummary("\(names.count) tensors are open: the weights stay float until qquantize gives the rest")
+      return graph
+    }
   }
 }

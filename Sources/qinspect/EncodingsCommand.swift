@@ -1,5 +1,6 @@
 import ArgumentParser
 import Container
+import EncodingFiles
 import IR
 import Operators
 import Quantizer
@@ -14,7 +15,22 @@ import ToolKit
 /// `qinspect encodings`: every encoding with its source, by tensor or by layer.
 struct EncodingsCommand: ToolCommand {
   /// How the result is printed.
-  enum Format: String, ExpressibleByArgument, CaseIterable, Sendable { case table, json, csv }
+  enum Format: String, ExpressibleByArgument, CaseIterable, Sendable {
+    case table, json, csv
+    case aimetKeyed = "aimet-0.6.1"
+    case aimetListed = "aimet-1.0.0"
+    case aimetONNX = "aimet-2.0.0"
+
+    /// The layout of an encodings file, nil for the others.
+    var generation: EncodingGeneration? {
+      switch self {
+      case .table, .json, .csv: nil
+      case .aimetKeyed: .keyed
+      case .aimetListed: .listed
+      case .aimetONNX: .onnx
+      }
+    }
+  }
   /// How rows are grouped.
   enum Grouping: String, ExpressibleByArgument, CaseIterable, Sendable { case tensor, layer }
 
@@ -36,19 +52,29 @@ struct EncodingsCommand: ToolCommand {
     if json, let format, format != .json {
       throw ValidationError("--json and --format \(format.rawValue) exclude each other")
     }
+    if by == .layer, let format, format.generation != nil {
+      throw ValidationError("--format \(format.rawValue) and --by layer exclude each other")
+    }
   }
 
   func perform(in session: ToolSession) throws(Diagnostic) -> ExitStatus {
     let graph = try session.phase("read") { () throws(Diagnostic) in
       try ContainerReader.read(path: container.path, registry: .standard).graph
     }
+    if let generation = format?.generation {
+      try printEncodingFile(graph, generation, session)
+      return .done
+    }
     let table: TextTable
     let document: any JSONDocument
     switch by {
     case .tensor:
       let tensors = graph.tensors.filter { $0.type.logical.element.isFloat && isWanted($0.name) }
-      table = EncodingsCommand.table(tensors)
-      document = EncodingsDocument(tensors: tensors.map(EncodingsDocument.Entry.init))
+      let names = graph.isMaterialized ? [] : graph.overridableNames().filter { isWanted($0.name) }
+      table = EncodingsCommand.table(tensors, names)
+      document = EncodingsDocument(
+        tensors: tensors.map(EncodingsDocument.Entry.init),
+        names: graph.isMaterialized ? nil : names.map(EncodingsDocument.Name.init))
     case .layer:
       let layers = EncodingsReport(graph).layers.compactMap(filtered)
       table = EncodingsCommand.table(layers, repeatsNames: format == .csv)
@@ -62,8 +88,24 @@ struct EncodingsCommand: ToolCommand {
     case .table: try session.printResult(table.text)
     case .csv: try session.printResult(table.csv)
     case .json: try session.printResult(document)
+    case .aimetKeyed, .aimetListed, .aimetONNX: break
     }
     return .done
+  }
+
+  /// Prints the encodings as a file for `--quantization_overrides`.
+  private func printEncodingFile(
+    _ graph: Graph, _ generation: EncodingGeneration, _ session: ToolSession
+  ) throws(Diagnostic) {
+    var file = EncodingFile(of: graph, generation: generation, int32Biases: true)
+    file.entries.removeAll { !isWanted($0.name) }
+    if file.entries.isEmpty {
+      session.printer.report(
+        Diagnostic(
+          "no-match", tensor.map { "no tensor that matches \($0) has an encoding" } ?? "no tensor has an encoding",
+          severity: .warning))
+    }
+    try session.printResult(String(decoding: try file.encoded(), as: UTF8.self))
   }
 
   private func isWanted(_ name: String) -> Bool {
@@ -77,13 +119,15 @@ struct EncodingsCommand: ToolCommand {
     return layer.rows.isEmpty ? nil : layer
   }
 
-  private static func table(_ tensors: [Tensor]) -> TextTable {
+  private static func table(_ tensors: [Tensor], _ names: [OverridableName]) -> TextTable {
+    let reasons = Dictionary(names.map { ($0.name, $0.reason) }, uniquingKeysWith: { first, _ in first })
     var table = TextTable(
       ["tensor", "type", "source", "bw", "scheme", "channels", "scale", "offset", "min", "max"],
       alignment: [.left, .left, .left, .right, .left, .right, .right, .right, .right, .right])
     for tensor in tensors {
       guard let encoding = tensor.encoding else {
-        table.add([tensor.name, tensor.type.description, tensor.state == .float ? "float" : "-"])
+        let state = tensor.state == .float ? "float" : reasons[tensor.name].flatMap { $0 } ?? "-"
+        table.add([tensor.name, tensor.type.description, state, tensor.bitwidth.map(String.init) ?? ""])
         continue
       }
       let scales = encoding.channels.map(\.scale)
@@ -95,6 +139,9 @@ struct EncodingsCommand: ToolCommand {
         channels(of: encoding, shape: tensor.type.shape), "\(scales.max() ?? 0)",
         "\(encoding.channels.isEmpty ? 0 : encoding.shownOffset())", fixed(low, digits: 6), fixed(high, digits: 6),
       ])
+    }
+    for name in names where name.tensor != name.name {
+      table.add([name.name, "", name.tensor.map { "alias of \($0)" } ?? "no effect: \(name.reason ?? "")"])
     }
     return table
   }
@@ -160,8 +207,23 @@ struct EncodingsDocument: JSONDocument {
     }
   }
 
+  /// A name by which an encodings file can speak of a float container.
+  struct Name: Encodable {
+    var name: String
+    var tensor: String?
+    var without_effect: String?
+
+    init(_ name: OverridableName) {
+      self.name = name.name
+      tensor = name.tensor
+      without_effect = name.reason
+    }
+  }
+
   let version = 1
   var tensors: [Entry]
+  /// Of float containers only.
+  var names: [Name]?
 }
 
 /// Encodings by layer as JSON.

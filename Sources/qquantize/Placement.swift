@@ -21,12 +21,12 @@ enum Placement {
       switch tensor.state {
       case .float: plan = "float by choice"
       case .given: plan = "given (\(tensor.encodingSource?.rawValue ?? "unknown source"))"
-      case .open where observed.contains(id): plan = "calibrated, \(options.actBitwidth) bit"
+      case .open where observed.contains(id): plan = "calibrated, \(tensor.bitwidth ?? options.actBitwidth) bit"
       case .open where tensor.constant == nil: plan = "from its neighbours"
       case .open:
         switch roles[id] {
-        case .weight: plan = "weight, \(options.weightsBitwidth) bit"
-        case .bias: plan = "bias, \(options.biasBitwidth) bit"
+        case .weight: plan = "weight, \(tensor.bitwidth ?? options.weightsBitwidth) bit"
+        case .bias: plan = "bias, \(tensor.bitwidth ?? options.biasBitwidth) bit"
         case .unquantized: plan = "float by its operator"
         case .activation, nil: plan = "constant"
         }

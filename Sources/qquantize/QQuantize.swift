@@ -1,5 +1,6 @@
 import ArgumentParser
 import Container
+import EncodingTool
 import IR
 import Operators
 import Quantizer
@@ -28,6 +29,12 @@ struct QQuantize: ToolCommand {
   var outputDLC: String?
   @OptionGroup var calibration: CalibrationOptions
   @OptionGroup var quantization: QuantizationOptions
+  @OptionGroup var overrides: OverrideOptions
+  @Flag(
+    name: [.customLong("ignore_quantization_overrides"), .customLong("ignore_encodings")],
+    help: "Calibrate all tensors: leave out encodings of overrides and of the source.")
+  var ignoresOverrides = false
+  @OptionGroup var encodings: EncodingDumpOptions
   @Flag(
     name: .customLong("dry_run"),
     help: "Do all checks, tell what would be quantized, run and write nothing.")
@@ -36,6 +43,12 @@ struct QQuantize: ToolCommand {
   @OptionGroup var common: CommonOptions
 
   static func main() { ToolProgram.main(QQuantize.self) }
+
+  func validate() throws {
+    if ignoresOverrides, overrides.isGiven {
+      throw ValidationError("--ignore_quantization_overrides and --quantization_overrides exclude each other")
+    }
+  }
 
   /// Where the container goes; nil where only statistics are wanted.
   private var output: String? {
@@ -58,10 +71,14 @@ struct QQuantize: ToolCommand {
           severity: .warning))
       file.graph = file.graph.dematerialized()
     }
+    overrides.noteInputs(session)
+    try applyOverrides(to: &file, session)
     let samples = try session.phase("check samples") { () throws(Diagnostic) in
       try calibration.samples(of: &file.graph, session)
     }
-    try session.checkOutputs(main: output, others: [calibration.saveStats, depfile.depfile])
+    try session.checkOutputs(
+      main: output,
+      others: [calibration.saveStats, output.flatMap(encodings.path(beside:)), depfile.depfile])
     session.printer.report(try optionsWithoutEffect(options))
     // Made before the work, so that a rule that cannot be written costs no inference.
     let rule = try depfile.depfile.map { (_) throws(Diagnostic) in
@@ -80,6 +97,7 @@ struct QQuantize: ToolCommand {
     }
     if let output {
       var effective = options.normalized
+      effective["ignore_quantization_overrides"] = "\(ignoresOverrides)"
       effective["output_tensors"] = EffectiveOptions.list(samples?.addedOutputs.sorted() ?? [])
       file.annotations.options.merge(effective) { $1 }
       try quantize(&file, statistics, options, to: output, session)
@@ -88,10 +106,35 @@ struct QQuantize: ToolCommand {
     return .done
   }
 
+  /// Leaves out the encodings that the container was given, or adds those of a file.
+  private func applyOverrides(
+    to file: inout ContainerFile, _ session: ToolSession
+  ) throws(Diagnostic) {
+    if ignoresOverrides {
+      if !file.graph.tensors.contains(where: { $0.state != .open || $0.bitwidth != nil }) {
+        session.printer.report(
+          Diagnostic(
+            "option-without-effect", "--ignore_quantization_overrides changed 0 tensors: none has an encoding",
+            severity: .warning))
+      }
+      file.graph = file.graph.withoutGivenEncodings()
+      file.annotations.options.merge(OverrideOptions.none) { $1 }
+    } else if let record = try overrides.apply(to: &file.graph, session) {
+      file.annotations.options.merge(record) { $1 }
+    }
+  }
+
   /// Warnings of options that this run has no use for.
   private func optionsWithoutEffect(_ options: QuantizerOptions) throws(Diagnostic) -> [Diagnostic] {
     var found = calibration.optionsWithoutEffect + (try quantization.optionsWithoutEffect())
     if output == nil {
+      if encodings.isGiven {
+        found.append(
+          Diagnostic(
+            "option-without-effect",
+            "--dump_encoding_json changed nothing: without --output_dlc only statistics are written",
+            severity: .warning))
+      }
       let defaults = QuantizerOptions().normalized
       for (name, value) in options.normalized.sorted(by: { $0.key < $1.key })
       where defaults[name] != value && name != "skip_nonfinite" {
@@ -111,11 +154,16 @@ struct QQuantize: ToolCommand {
     to output: String, _ session: ToolSession
   ) throws(Diagnostic) {
     let before = Placement.parameterBytes(file.graph)
+    let names = Set(file.graph.tensors.map(\.name))
+    let decided = file.graph.decidedByOverride
     let result = try session.phase("encodings") { () throws(Diagnostic) in
       try assignEncodings(
         file.graph, statistics: statistics, options: options, jobs: calibration.jobs.threads)
     }
     session.printer.report(result.notes)
+    if let failure = Diagnostic.combining(result.graph.operandWidthProblems(decided: decided)) { throw failure }
+    try overrides.checkCoverage(EncodingCoverage.gaps(of: result.graph))
+    let dump = try encodings.isGiven ? encodings.text(result.graph, names: names) : nil
     file.graph = try session.phase("weights") { () throws(Diagnostic) in
       try result.materialized()
     }
@@ -129,6 +177,7 @@ struct QQuantize: ToolCommand {
       try session.phase("write") { () throws(Diagnostic) in
         TemporaryFiles.announce(output)
         try ContainerWriter.write(finished, to: output)
+        if let dump, let path = encodings.path(beside: output) { try AtomicFile.write(dump, to: path) }
       }
     }
     let sources = EncodingSource.allCases.compactMap { source in

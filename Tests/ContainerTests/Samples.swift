@@ -50,6 +50,7 @@ func richGraph() -> Graph {
     tensor.encoding = encoding
     tensor.state = encoding == nil ? .float : .given
     tensor.bitwidth = encoding == nil ? 16 : nil
+    tensor.isUnfused = encoding != nil
     tensor.encodingSource = encoding == nil ? nil : .calibrated
     let id = graph.add(tensor)
     let out = graph.add(Tensor(name: name + ".out", type: type.logical))
@@ -106,7 +107,7 @@ func fingerprint(_ graph: Graph) -> [String] {
       Array($0.materialized().array(of: UInt8.self).prefix($0.type.byteCount))
     }
     lines.append(
-      "\(tensor.name) \(tensor.type) \(tensor.state) \(String(describing: tensor.bitwidth)) "
+      "\(tensor.name) \(tensor.type) \(tensor.state) \(String(describing: tensor.bitwidth)) \(tensor.isUnfused) "
         + "\(String(describing: tensor.encodingSource)) "
         + "\(String(describing: tensor.encoding)) \(String(describing: value))")
   }

@@ -10,7 +10,7 @@ import Testing
         const %w: sfixed8[2, 2] <bw 8; symmetric; codes 1 255; axis 0; grid 0.5 -128 0.25 -128> = [1, -2, 3, 4]
         const %i: int64[3] = [-1, 0, 9]
         %y: float32[1, 2] !float 16 = FullyConnected(%"in:0", %w, _) "fc/1"
-        %z: float32[1, 2] !open 16 = Relu(%y) "relu" !int32
+        %z: float32[1, 2] !open 16 unfused = Relu(%y) "relu" !int32
         %u: float32[1, 2] !float = Relu(%z) "last"
         output %u
       }

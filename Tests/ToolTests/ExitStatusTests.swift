@@ -35,7 +35,11 @@ struct ExitStatusTests {
     Example("qconvert -i @/digits.onnx --onnx_define_symbol N 1 N 2", 64, "given twice"),
     Example("qconvert -i @/digits.onnx --onnx_override_batch 0", 64, "at least 1"),
     Example("qconvert -i @/digits.onnx --dry_run --dump_ir -", 64, "excludes --dump_ir"),
-    Example("qconvert -i @/digits.onnx --quantization_overrides f", 64, "Unknown option"),
+    Example("qconvert -i @/digits.onnx --quantization_overrides missing.json -o x.dlc", 1, "No such file"),
+    Example("qconvert -i @/digits.onnx --overrides_policy warn", 64, "needs --quantization_overrides"),
+    Example("qconvert -i @/digits.onnx -q f --missing_encodings guess", 64, "--missing_encodings"),
+    Example("qconvert -i @/digits.onnx --encoding_version 1.0.0", 64, "needs --dump_encoding_json"),
+    Example("qconvert -i @/digits.onnx --require_full_coverage -o x.dlc", 1, "no given encoding"),
     Example("qconvert -i @/digits.onnx --float_bitwidth 16", 64, "Unknown option"),
     Example(
       "qconvert -i @/digits.onnx -o x.dlc --onnx_define_symbol N 1 --warnings-as-errors", 1,
