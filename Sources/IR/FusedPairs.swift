@@ -10,7 +10,8 @@ extension Graph {
     for node in nodes {
       guard node.outputs.count == 1, let output = node.outputs.first, !border.contains(output),
         readers[output.index].count == 1, let reader = readers[output.index].first,
-        self[reader].inputs.first == output
+        self[reader].inputs.first == output, !integerNodes.contains(node.name),
+        !integerNodes.contains(self[reader].name)
       else { continue }
       switch (node.op.quantization.fusion, self[reader].op.quantization.fusion) {
       case (.convolution, .clamp), (.convolution, .curve), (.arithmetic, .clamp):
