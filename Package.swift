@@ -47,18 +47,20 @@ let package = Package(
     .target(name: "ToolKit", dependencies: ["IR", arguments]),
     .target(
       name: "EncodingTool", dependencies: ["ToolKit", "IR", "EncodingFiles", "Quantizer", arguments]),
+    .target(name: "QuantizeTool", dependencies: ["ToolKit", "IR", "Quantizer", arguments]),
 
     // Programs.
     .executableTarget(
       name: "qconvert",
       dependencies: [
-        "ToolKit", "EncodingTool", "IR", "ONNXModel", "Passes", "Quantizer", "Container", arguments,
+        "ToolKit", "EncodingTool", "QuantizeTool", "IR", "Operators", "ONNXModel", "Passes", "Quantizer",
+        "Container", arguments,
       ]),
     .executableTarget(
       name: "qquantize",
       dependencies: [
-        "ToolKit", "EncodingTool", "IR", "Operators", "Runtime", "Calibration", "Quantizer", "Container",
-        arguments,
+        "ToolKit", "EncodingTool", "QuantizeTool", "IR", "Operators", "Runtime", "Calibration", "Quantizer",
+        "Container", arguments,
       ]),
     .executableTarget(
       name: "qinspect",

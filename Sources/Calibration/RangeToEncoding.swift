@@ -102,9 +102,22 @@ public enum RangeToEncoding {
     return Encoding(bitwidth: bitwidth, channels: [grid])
   }
 
-  /// The encoding of another width over the same range, for a Convert between precisions.
+  /// The encoding of another width over the same range, for a Convert between precisions. A wider one
+  /// holds every number of the narrower exactly: its step is smaller by a power of two.
   public static func rewidened(_ encoding: Encoding, bitwidth: Int) -> Encoding {
-    self.encoding(
+    let shift = bitwidth - encoding.bitwidth
+    if shift > 0, bitwidth < 32, let grid = encoding.channels.first,
+      let offset = Int32(exactly: Int(grid.offset) << shift)
+    {
+      let scale = grid.scale / Float(1 << shift)
+      if scale.isNormal {
+        return Encoding(
+          bitwidth: bitwidth, symmetric: encoding.symmetric,
+          channels: [ScaleOffset(scale: scale, offset: offset)],
+          codeMin: encoding.symmetric && encoding.codeMin > 0 ? 1 : 0)
+      }
+    }
+    return self.encoding(
       min: encoding.minimum(), max: encoding.maximum(), bitwidth: bitwidth,
       schema: encoding.symmetric ? .symmetric : .asymmetric)
   }

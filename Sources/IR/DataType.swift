@@ -1,7 +1,7 @@
 /// The type of one element of a tensor.
 ///
-/// Fixed-point types are what a materialised quantized tensor is stored in; for shape and type
-/// inference, and for every kernel of the simulation, they count as `float32` (``logical``).
+/// Fixed-point types and `float16` are what a tensor of a materialised graph is stored in; for shape and
+/// type inference, and for every kernel of the simulation, they count as `float32` (``logical``).
 public enum DataType: String, Sendable, Hashable, CaseIterable {
   case float16, float32, float64, bfloat16
   case int4, int8, int16, int32, int64
@@ -51,8 +51,9 @@ public enum DataType: String, Sendable, Hashable, CaseIterable {
     }
   }
 
-  /// The type that inference and float kernels see: `float32` for fixed point, otherwise itself.
-  public var logical: DataType { isFixedPoint ? .float32 : self }
+  /// The type that inference and float kernels see: `float32` for fixed point and `float16`, otherwise
+  /// itself.
+  public var logical: DataType { isFixedPoint || self == .float16 ? .float32 : self }
 
   /// The fixed-point type of a bitwidth, rounded up to 8, 16 or 32 bits of storage.
   public static func fixedPoint(bitwidth: Int, signed: Bool) -> DataType {

@@ -11,7 +11,8 @@ extension Graph {
       guard node.outputs.count == 1, let output = node.outputs.first, !border.contains(output),
         !self[output].isUnfused,
         readers[output.index].count == 1, let reader = readers[output.index].first,
-        self[reader].inputs.first == output
+        self[reader].inputs.first == output, !integerNodes.contains(node.name),
+        !integerNodes.contains(self[reader].name)
       else { continue }
       switch (node.op.quantization.fusion, self[reader].op.quantization.fusion) {
       case (.convolution, .clamp), (.convolution, .curve), (.arithmetic, .clamp):

@@ -17,7 +17,7 @@ public struct TensorType: Sendable, Hashable, CustomStringConvertible {
   public var count: Int { shape.reduce(1, &*) }
   /// Bytes of the dense tensor in memory.
   public var byteCount: Int { count &* element.byteWidth }
-  /// The same shape with fixed point read as `float32`.
+  /// The same shape with fixed point and `float16` read as `float32`.
   public var logical: TensorType { TensorType(element.logical, shape) }
 
   /// The number of elements, or nil where a size is negative or the bytes overflow.

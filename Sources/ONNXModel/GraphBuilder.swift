@@ -132,7 +132,8 @@ final class GraphBuilder {
   func emit(
     _ op: any Operator, _ inputs: [Value?], node: String, tensors names: [String]
   ) throws(Diagnostic) -> [Value] {
-    let types = try op.infer(inputs.map { $0?.type.logical })
+    let types = try op.infer(
+      inputs.map { $0.map { $0.type.element == .float16 ? $0.type : $0.type.logical } })
     for type in types { try GraphBuilder.check(type) }
     let known = inputs.compactMap { $0 }
     let size = known.map(\.type.count).max() ?? 0

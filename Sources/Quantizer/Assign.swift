@@ -167,7 +167,7 @@ struct Assigner {
   }
 
   /// The tensor inside a fused pair takes what the activation's output has.
-  private mutating func shareInFusedPairs() {
+  mutating func shareInFusedPairs() {
     let pairs = graph.innerTensorsOfFusedPairs().sorted { $0.key.index < $1.key.index }
     for (inner, outer) in pairs {
       let outside = graph[outer]
@@ -181,6 +181,7 @@ struct Assigner {
       graph[inner].encoding = outside.encoding
       graph[inner].encodingSource = outside.encodingSource
       graph[inner].state = outside.state
+      graph[inner].bitwidth = outside.bitwidth
     }
   }
 
@@ -218,11 +219,12 @@ struct Assigner {
     }
   }
 
-  /// What stays without an encoding is float from here on.
+  /// What stays without an encoding is float from here on, with a width.
   mutating func settle() {
     for index in graph.tensors.indices
     where graph.tensors[index].type.element.isFloat && graph.tensors[index].state == .open {
       graph.tensors[index].state = .float
     }
+    settleFloatWidths()
   }
 }

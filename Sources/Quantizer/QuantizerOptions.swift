@@ -47,6 +47,10 @@ public struct QuantizerOptions: Sendable, Hashable {
   public var keepsWeightsQuantized = false
   /// Patterns of names of operators that stay float.
   public var keepFloat: [String] = []
+  /// Bits of tensors that stay float and have no width of their own: 16 or 32.
+  public var floatBitwidth = 32
+  /// Bits of float biases; nil: those of their operator.
+  public var floatBiasBitwidth: Int?
   /// Data-invariant operators and Concat get encodings of their own instead of sharing.
   public var includeDataInvariantOps = false
 
@@ -65,6 +69,8 @@ public struct QuantizerOptions: Sendable, Hashable {
     try check("act_bitwidth", actBitwidth, [8, 16])
     try check("weights_bitwidth", weightsBitwidth, [4, 8, 16])
     try check("bias_bitwidth", biasBitwidth, [8, 32])
+    try check("float_bitwidth", floatBitwidth, [16, 32])
+    try check("float_bias_bitwidth", floatBiasBitwidth ?? 32, [16, 32])
     try actParameters.validate()
     try paramParameters.validate()
     guard actRule != .adjusted else {
@@ -113,6 +119,8 @@ public struct QuantizerOptions: Sendable, Hashable {
       "act_bitwidth": "\(actBitwidth)",
       "weights_bitwidth": "\(weightsBitwidth)",
       "bias_bitwidth": "\(biasBitwidth)",
+      "float_bitwidth": "\(floatBitwidth)",
+      "float_bias_bitwidth": floatBiasBitwidth.map(String.init) ?? "none",
       "act_quantizer": actRule.rawValue,
       "param_quantizer": paramRule.rawValue,
       "act_quantizer_calibration": actCalibration.rawValue,

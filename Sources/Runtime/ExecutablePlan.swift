@@ -103,7 +103,7 @@ final class ExecutableWorker: PlanWorker {
     if let kernel = step.kernel { try kernel.run(views.inputs, views.outputs, context) }
     for simulation in step.simulations {
       let floats = address(simulation.operand.location, inputs).assumingMemoryBound(to: Float.self)
-      simulation.encoding.simulateInPlace(
+      simulation.grid.applyInPlace(
         UnsafeMutablePointer(mutating: floats), shape: simulation.operand.type.shape)
     }
     guard let tap else { return }

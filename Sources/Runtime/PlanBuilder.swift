@@ -18,10 +18,36 @@ struct Operand: Sendable {
   var type: TensorType
 }
 
-/// An encoding to apply to a tensor in its place.
+/// The numbers that a tensor can hold in the simulation.
+enum ValueGrid: Sendable, Hashable {
+  /// Those of an encoding.
+  case encoding(Encoding)
+  /// Half precision: kernels compute in `float32`, results are rounded.
+  case half
+
+  /// Moves the elements of a dense tensor to the nearest numbers of the grid.
+  func apply(
+    _ source: UnsafePointer<Float>, into target: UnsafeMutablePointer<Float>, shape: [Int]
+  ) {
+    switch self {
+    case .encoding(let encoding): encoding.simulate(source, into: target, shape: shape)
+    case .half: Half.round(source, into: target, count: shape.reduce(1, *))
+    }
+  }
+
+  /// The same in place.
+  func applyInPlace(_ values: UnsafeMutablePointer<Float>, shape: [Int]) {
+    switch self {
+    case .encoding(let encoding): encoding.simulateInPlace(values, shape: shape)
+    case .half: Half.round(values, into: values, count: shape.reduce(1, *))
+    }
+  }
+}
+
+/// A grid to apply to a tensor in its place.
 struct Simulation: Sendable {
   var operand: Operand
-  var encoding: Encoding
+  var grid: ValueGrid
 }
 
 /// A tensor to show to the caller.
@@ -80,13 +106,15 @@ struct PlanBuilder {
 
   // MARK: Encodings and constants
 
-  /// The encoding that is applied to a tensor after it is made, nil where there is none.
-  private func simulatedEncoding(_ id: TensorID) -> Encoding? {
+  /// The grid that is applied to a tensor after it is made, nil where there is none.
+  private func simulatedGrid(_ id: TensorID) -> ValueGrid? {
     let tensor = graph[id]
-    guard options.simulate, let encoding = tensor.encoding, fusedIntermediates[id] == nil,
-      tensor.type.element.logical == .float32
+    guard options.simulate, fusedIntermediates[id] == nil, tensor.type.element.logical == .float32
     else { return nil }
-    return encoding
+    if let encoding = tensor.encoding { return .encoding(encoding) }
+    let isHalf =
+      tensor.type.element == .float16 || (tensor.state == .float && tensor.bitwidth == 16)
+    return isHalf ? .half : nil
   }
 
   /// Index of the prepared value of a constant: fixed point dequantized, encodings applied.
@@ -99,12 +127,16 @@ struct PlanBuilder {
     let bytes: Bytes
     if let encoding = graph[id].encoding, constant.type.element.isFixedPoint {
       bytes = Bytes(encoding.dequantized(constant.integers() ?? [], shape: shape))
-    } else if let encoding = simulatedEncoding(id), constant.type.count > 0 {
-      let source = constant.materialized().aligned(to: 4)
+    } else if constant.type.element == .float16 {
+      bytes = Bytes(constant.floats())
+    } else if let grid = simulatedGrid(id), constant.type.count > 0 {
+      // A half-precision constant as it will be stored: numbers beyond the range at its end.
+      let stored = grid == .half ? Constant(constant.halved().floats(), shape: shape) : constant
+      let source = stored.materialized().aligned(to: 4)
       bytes = Bytes(count: source.count) { target in
         let floats = target.bindMemory(to: Float.self)
         guard let to = floats.baseAddress else { return }
-        encoding.simulate(source.base.assumingMemoryBound(to: Float.self), into: to, shape: shape)
+        grid.apply(source.base.assumingMemoryBound(to: Float.self), into: to, shape: shape)
       }
     } else {
       bytes = constant.materialized().aligned(to: max(constant.type.element.byteWidth, 1))
@@ -164,7 +196,7 @@ struct PlanBuilder {
     var result: [Link] = []
     var tensor = graph.nodes[first].outputs[0]
     while !isGraphOutput[tensor.index], !options.taps.contains(tensor),
-      simulatedEncoding(tensor) == nil, consumers[tensor.index].count == 1,
+      simulatedGrid(tensor) == nil, consumers[tensor.index].count == 1,
       let reader = consumers[tensor.index].first, !absorbed.contains(reader.index)
     {
       let node = graph[reader]
@@ -245,8 +277,8 @@ struct PlanBuilder {
   private struct Placement {
     var buffers: [PlannedBuffer] = []
     var locations: [Location?]
-    /// Encodings whose grid a tensor's values lie on.
-    var grids: [Encoding?]
+    /// The grid that a tensor's values lie on.
+    var grids: [ValueGrid?]
     /// Last step that reads a tensor; `Int.max` for graph outputs.
     var lastUse: [Int]
 
@@ -305,7 +337,7 @@ struct PlanBuilder {
   private mutating func operand(_ id: TensorID, _ placement: inout Placement) -> Operand? {
     if placement.locations[id.index] == nil, graph[id].constant != nil {
       placement.locations[id.index] = .constant(prepareConstant(id))
-      placement.grids[id.index] = simulatedEncoding(id)
+      placement.grids[id.index] = simulatedGrid(id)
     }
     guard let location = placement.locations[id.index] else { return nil }
     return Operand(location: location, type: graph[id].type.logical)
@@ -327,7 +359,7 @@ struct PlanBuilder {
       let type = graph[id].type.logical
       let source = Operand(location: .input(index), type: type)
       let taps = options.taps.contains(id)
-      guard let encoding = simulatedEncoding(id), type.count > 0 else {
+      guard let grid = simulatedGrid(id), type.count > 0 else {
         placement.assign(id, .input(index))
         if taps {
           steps.append(
@@ -337,11 +369,11 @@ struct PlanBuilder {
       }
       let target = Operand(location: placement.allocate(type, at: 0), type: type)
       placement.assign(id, target.location)
-      placement.grids[id.index] = encoding
+      placement.grids[id.index] = grid
       var step = entryStep(
         id, "Input", CopyKernel(), source, target,
         taps: taps ? [Tap(tensor: id, operand: target)] : [])
-      step.simulations = [Simulation(operand: target, encoding: encoding)]
+      step.simulations = [Simulation(operand: target, grid: grid)]
       steps.append(step)
     }
   }
@@ -363,11 +395,11 @@ struct PlanBuilder {
     var inputs: [Operand?] = []
     for id in group.inputs { inputs.append(id.flatMap { operand($0, &placement) }) }
     let last = graph.nodes[group.position]
-    var simulations: [(TensorID, Encoding)] = []
+    var simulations: [(TensorID, ValueGrid)] = []
     for id in group.outputs {
-      if let encoding = simulatedEncoding(id), graph[id].type.count > 0 {
-        placement.grids[id.index] = encoding
-        if !staysOnGrid(group, last, encoding, placement) { simulations.append((id, encoding)) }
+      if let grid = simulatedGrid(id), graph[id].type.count > 0 {
+        placement.grids[id.index] = grid
+        if !staysOnGrid(group, last, grid, placement) { simulations.append((id, grid)) }
       }
     }
 
@@ -400,9 +432,8 @@ struct PlanBuilder {
     steps.append(
       PlannedStep(
         kernel: kernel, inputs: inputs, outputs: outputs,
-        simulations: simulations.map { id, encoding in
-          Simulation(
-            operand: outputs[group.outputs.firstIndex(of: id) ?? 0], encoding: encoding)
+        simulations: simulations.map { id, grid in
+          Simulation(operand: outputs[group.outputs.firstIndex(of: id) ?? 0], grid: grid)
         }, taps: taps,
         report: StepReport(
           node: first.name, operatorName: first.op.typeName,
@@ -411,15 +442,18 @@ struct PlanBuilder {
           macs: macs.reduce(0, +))))
   }
 
-  /// Whether applying an encoding would change nothing, because the node only moves or selects values
+  /// Whether applying a grid would change nothing, because the node only moves or selects values
   /// that lie on the same grid already. (q * scale) / scale rounds to q again below 2^22.
   private func staysOnGrid(
-    _ group: Group, _ node: Node, _ encoding: Encoding, _ placement: Placement
+    _ group: Group, _ node: Node, _ grid: ValueGrid, _ placement: Placement
   ) -> Bool {
-    guard group.nodes.count == 1, encoding.axis == nil, encoding.channels.count == 1,
-      abs(encoding.codeMin + Int(encoding.channels[0].offset)) < 1 << 22,
-      abs(encoding.codeMax + Int(encoding.channels[0].offset)) < 1 << 22
-    else { return false }
+    guard group.nodes.count == 1 else { return false }
+    if case .encoding(let encoding) = grid {
+      guard encoding.axis == nil, encoding.channels.count == 1,
+        abs(encoding.codeMin + Int(encoding.channels[0].offset)) < 1 << 22,
+        abs(encoding.codeMax + Int(encoding.channels[0].offset)) < 1 << 22
+      else { return false }
+    }
     let moved: [TensorID?]
     switch node.op.quantization.output(0) {
     case .sameAsInput(let input): moved = [node.inputs[input]]
@@ -430,7 +464,7 @@ struct PlanBuilder {
     return moved.allSatisfy { id in
       guard let id else { return false }
       if placement.locations[id.index] == nil { return false }
-      return placement.grids[id.index] == encoding
+      return placement.grids[id.index] == grid
     }
   }
 

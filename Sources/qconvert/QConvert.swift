@@ -4,6 +4,7 @@ import EncodingTool
 import IR
 import ONNXModel
 import Passes
+import QuantizeTool
 import Quantizer
 import ToolKit
 
@@ -26,6 +27,14 @@ struct QConvert: ToolCommand {
   @OptionGroup var shapes: ShapeOptions
   @OptionGroup var overrides: OverrideOptions
   @OptionGroup var encodings: EncodingDumpOptions
+  @OptionGroup var model: ModelOptions
+  @OptionGroup var float: FloatOptions
+  @OptionGroup var preserve: PreserveOptions
+  @OptionGroup var target: TargetOptions
+  @Option(
+    name: .customLong("export_format"),
+    help: "With or without encodings of overrides and of the source (default: DLC_DEFAULT).")
+  var exportFormat = ExportFormat.complete
   @OptionGroup var dump: DumpOptions
   @Flag(
     name: .customLong("dry_run"),
@@ -57,22 +66,30 @@ struct QConvert: ToolCommand {
     let imported = try session.phase("import") { () throws(Diagnostic) in
       try shapes.load(input)
     }
-    session.noteInputs(imported.files)
+    session.noteInputs(imported.files + model.files)
     overrides.noteInputs(session)
+    session.printer.report(target.notes)
+    var source = imported.graph
+    try model.apply(to: &source, session)
     session.printer.report(imported.diagnostics)
     try session.checkOutputs(
       main: output, others: [dump.dumpIR, encodings.path(beside: output), depfile.depfile])
     let rule = try depfile.depfile.map { (_) throws(Diagnostic) in
       try session.dependencies(of: output)
     }
-    var texts = dump.isWanted(after: "import") ? imported.graph.text() : nil
+    var texts = dump.isWanted(after: "import") ? source.text() : nil
+    let prepared = source
     var graph = try session.phase("passes") { () throws(Diagnostic) in
-      try Pipeline.standard.run(imported.graph) { (pass, graph) throws(Diagnostic) in
+      try Pipeline.standard.run(prepared) { (pass, graph) throws(Diagnostic) in
         if dump.isWanted(after: pass.name) { texts = graph.text() }
       }
     }
+    model.removeUnused(&graph, session)
     let overridden = try overrides.apply(to: &graph, session)
+    strip(&graph, session)
+    try settleFloats(&graph, session)
     let annotated = try complete(&graph, session)
+    graph = try preserve.apply(to: graph, session)
     if dump.isWanted(after: nil) { texts = graph.text() }
     if dryRun {
       try session.printResult(Summary.support(of: graph))
@@ -82,13 +99,16 @@ struct QConvert: ToolCommand {
       try FileReading.sha256(of: imported.files)
     }
     let options = shapes.effective.merging(overridden ?? OverrideOptions.none) { $1 }
+      .merging(model.effective) { $1 }.merging(float.effective) { $1 }
+      .merging(preserve.effective) { $1 }.merging(["export_format": exportFormat.rawValue]) { $1 }
     let encodingsText =
       try encodings.isGiven ? encodings.text(annotated, names: Set(annotated.tensors.map(\.name))) : nil
+    let (version, copyright) = try model.metadata()
     let file = ContainerFile(
       graph: graph,
       metadata: ContainerMetadata(
-        converterCommand: EffectiveOptions.command(options),
-        converterVersion: "qtools \(ToolIdentity.version)"),
+        modelVersion: version, converterCommand: EffectiveOptions.command(options),
+        converterVersion: "qtools \(ToolIdentity.version)", modelCopyright: copyright),
       annotations: ContainerAnnotations(options: options, modelHash: hash))
     try session.printer.checkWarnings()
     try session.phase("write") { () throws(Diagnostic) in
@@ -114,7 +134,7 @@ struct QConvert: ToolCommand {
           "option-without-effect", "--dump_encoding_json writes 0 encodings: no tensor has one",
           severity: .warning))
     }
-    guard isAnnotated else {
+    guard isAnnotated, !graph.isMaterialized else {
       try overrides.checkCoverage(EncodingCoverage.gaps(of: graph))
       return graph
     }
@@ -128,5 +148,35 @@ struct QConvert: ToolCommand {
       try session.printSummary("\(names.count) tensors are open: the weights stay float until qquantize gives the rest")
       return graph
     }
+  }
+
+  /// Takes encodings of overrides and of the source out where they are not wanted.
+  private func strip(_ graph: inout Graph, _ session: ToolSession) {
+    guard exportFormat == .stripped else { return }
+    if !graph.hasDecisions {
+      session.printer.report(
+        Diagnostic(
+          "option-without-effect", "--export_format DLC_STRIP_QUANT removed 0 encodings: there are none",
+          severity: .warning))
+    }
+    graph = graph.strippedOfEncodings()
+  }
+
+  /// Decides the widths of float tensors: all of them become float16 where nothing else is decided.
+  private func settleFloats(_ graph: inout Graph, _ session: ToolSession) throws(Diagnostic) {
+    if graph.hasDecisions {
+      graph = graph.settlingFloatWidths(float.bitwidth ?? 32, bias: float.biasBitwidth)
+    } else {
+      let half = try convertedToHalf(
+        graph, floatBitwidth: float.bitwidth ?? 32, floatBiasBitwidth: float.biasBitwidth)
+      graph = half.graph
+      session.printer.report(half.notes)
+    }
+  }
+
+  /// With or without the encodings of overrides and of the source.
+  enum ExportFormat: String, ExpressibleByArgument, CaseIterable, Sendable {
+    case complete = "DLC_DEFAULT"
+    case stripped = "DLC_STRIP_QUANT"
   }
 }
