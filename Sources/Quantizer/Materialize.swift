@@ -135,7 +135,7 @@ extension Graph {
       let tensor = result.tensors[index]
       let type = tensor.type.logical
       if let constant = tensor.constant, let encoding = tensor.encoding {
-        let values = encoding.dequantized(constant.integers() ?? [], shape: type.shape)
+        let values = encoding.dequantized(constant)
         result.tensors[index].constant = Constant(values, shape: type.shape)
       }
       result.tensors[index].type = type

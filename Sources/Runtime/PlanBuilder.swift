@@ -98,7 +98,7 @@ struct PlanBuilder {
     let shape = constant.type.shape
     let bytes: Bytes
     if let encoding = graph[id].encoding, constant.type.element.isFixedPoint {
-      bytes = Bytes(encoding.dequantized(constant.integers() ?? [], shape: shape))
+      bytes = Bytes(encoding.dequantized(constant))
     } else if let encoding = simulatedEncoding(id), constant.type.count > 0 {
       let source = constant.materialized().aligned(to: 4)
       bytes = Bytes(count: source.count) { target in
