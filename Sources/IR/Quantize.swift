@@ -144,6 +144,42 @@ extension Encoding {
     return max(abs(lowest), abs(highest)) < 0x1p22 ? (lowest, highest) : nil
   }
 
+  /// Real values of the stored codes of a fixed-point constant.
+  public func dequantized(_ constant: Constant) -> [Float] {
+    let bytes = constant.materialized()
+    let shape = constant.type.shape
+    switch constant.type.element {
+    case .sfixed4, .sfixed8: return real(bytes.array(of: Int8.self), shape)
+    case .ufixed4, .ufixed8: return real(bytes.array(of: UInt8.self), shape)
+    case .sfixed16: return real(bytes.array(of: Int16.self), shape)
+    case .ufixed16: return real(bytes.array(of: UInt16.self), shape)
+    default: return dequantized(constant.integers() ?? [], shape: shape)
+    }
+  }
+
+  private func real<Code: FixedWidthInteger>(_ stored: [Code], _ shape: [Int]) -> [Float] {
+    let count = shape.reduce(1, *)
+    let shift = Int32(truncatingIfNeeded: storageShift)
+    return [Float](unsafeUninitializedCapacity: count) { target, filled in
+      stored.withUnsafeBufferPointer { source in
+        guard let to = target.baseAddress, let from = source.baseAddress, source.count >= count else {
+          return
+        }
+        filled = count
+        if let rows = GridRows(self, shape: shape) {
+          rows.dequantize(from, into: to, shift: shift)
+          return
+        }
+        forEachChannelRun(shape: shape) { channel, start, length in
+          let grid = channels[channel]
+          for index in start..<(start + length) {
+            to[index] = Float(Int32(truncatingIfNeeded: from[index]) &- shift &+ grid.offset) * grid.scale
+          }
+        }
+      }
+    }
+  }
+
   /// Real values of stored codes (as ``Constant/integers()`` gives them) of a dense tensor.
   public func dequantized(_ stored: [Int], shape: [Int]) -> [Float] {
     var result = [Float](repeating: 0, count: stored.count)
@@ -252,6 +288,20 @@ private struct GridRows {
           let (place, ratio) = (entry + index, from[index] / scales[entry + index])
           let steps = wholeSteps(ratio, lowest[place], highest[place])
           to[index] = Code(truncatingIfNeeded: steps &- offsets[place] &+ shift)
+        }
+      }
+    }
+  }
+
+  func dequantize<Code: FixedWidthInteger>(
+    _ source: UnsafePointer<Code>, into target: UnsafeMutablePointer<Float>, shift: Int32
+  ) {
+    withTables { scales, _, _, offsets in
+      forEachRow { first, entry in
+        let (from, to) = (source + first, target + first)
+        for index in 0..<length {
+          let steps = Int32(truncatingIfNeeded: from[index]) &- shift &+ offsets[entry + index]
+          to[index] = Float(steps) * scales[entry + index]
         }
       }
     }

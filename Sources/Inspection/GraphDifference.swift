@@ -269,7 +269,7 @@ private struct Walk {
     guard let encoding = tensor.encoding, constant.type.element.isFixedPoint else {
       return constant.floats()
     }
-    return encoding.dequantized(constant.integers() ?? [], shape: constant.type.shape)
+    return encoding.dequantized(constant)
   }
 
   private func position(_ index: Int, _ shape: [Int]) -> String {

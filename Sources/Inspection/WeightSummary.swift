@@ -47,7 +47,7 @@ public struct WeightSummary: Sendable {
     else { return nil }
     let values: [Float]
     if let encoding = tensor.encoding, constant.type.element.isFixedPoint {
-      values = encoding.dequantized(constant.integers() ?? [], shape: tensor.type.shape)
+      values = encoding.dequantized(constant)
     } else {
       values = constant.floats()
     }

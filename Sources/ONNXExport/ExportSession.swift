@@ -417,7 +417,7 @@ final class ExportSession {
           type: TensorType(encoding.storage, tensor.type.shape),
           bytes: encoding.quantized(constant.floats(), shape: tensor.type.shape))
         : Constant(
-          encoding.dequantized(constant.integers() ?? [], shape: tensor.type.shape),
+          encoding.dequantized(constant),
           shape: tensor.type.shape)
     }
     if lead > 0 {

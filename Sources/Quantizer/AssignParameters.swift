@@ -210,7 +210,7 @@ extension Assigner {
           give(
             id,
             RangeToEncoding.perChannel(
-              values.map { ($0 + 0)...($0 + 0) }, axis: 0, bitwidth: bitwidth),
+              values.map { min($0, 0)...max($0, 0) }, axis: 0, bitwidth: bitwidth),
             .calibrated)
           rowBiases += 1
           continue

@@ -61,7 +61,8 @@ public struct QuantizerOptions: Sendable, Hashable {
   public func validate() throws(Diagnostic) {
     func check(_ option: String, _ value: Int, _ allowed: [Int]) throws(Diagnostic) {
       guard allowed.contains(value) else {
-        let list = allowed.map(String.init).joined(separator: " or ")
+        let list =
+          allowed.dropLast().map(String.init).joined(separator: ", ") + " or \(allowed[allowed.count - 1])"
         throw Diagnostic(
           "bad-bitwidth", "--\(option) must be \(list), not \(value)", kind: .usage)
       }

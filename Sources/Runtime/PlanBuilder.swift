@@ -126,7 +126,7 @@ struct PlanBuilder {
     let shape = constant.type.shape
     let bytes: Bytes
     if let encoding = graph[id].encoding, constant.type.element.isFixedPoint {
-      bytes = Bytes(encoding.dequantized(constant.integers() ?? [], shape: shape))
+      bytes = Bytes(encoding.dequantized(constant))
     } else if constant.type.element == .float16 {
       bytes = Bytes(constant.floats())
     } else if let grid = simulatedGrid(id), constant.type.count > 0 {

@@ -33,7 +33,7 @@ public struct NativeTensor: Sendable, Hashable {
   public func logical(_ stored: Bytes) -> Bytes {
     let constant = Constant(type: type, bytes: stored)
     if type.element.isFixedPoint, let encoding {
-      return Bytes(encoding.dequantized(constant.integers() ?? [], shape: type.shape))
+      return Bytes(encoding.dequantized(constant))
     }
     return type.element == .float16 ? Bytes(constant.floats()) : stored
   }

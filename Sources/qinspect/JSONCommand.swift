@@ -57,7 +57,7 @@ struct ConstantDocument: Encodable {
     let real: [Double]
     let isFixed = constant.type.element.isFixedPoint
     if isFixed, let encoding {
-      real = encoding.dequantized(constant.integers() ?? [], shape: constant.type.shape)
+      real = encoding.dequantized(constant)
         .map(Double.init)
     } else if constant.type.element == .float64 {
       real = dense.array(of: Double.self)

@@ -107,7 +107,9 @@ struct QQuantize: ToolCommand {
       try session.dependencies(of: output ?? calibration.saveStats ?? inputDLC)
     }
     if dryRun, samples != nil {
-      try session.printResult(Placement.table(file.graph, options))
+      try session.printResult(
+        Placement.table(
+          try keepingFloat(file.graph, options.keepFloat).graph, options))
       return .done
     }
     let statistics: Statistics? =

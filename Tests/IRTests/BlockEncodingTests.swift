@@ -95,6 +95,7 @@ private func randomEncoding(_ shape: [Int], _ random: inout Random) -> Encoding 
     #expect(stored.integers() == codes.map { $0 + encoding.storageShift })
     let back = encoding.dequantized(stored.integers() ?? [], shape: shape)
     #expect(back.map(\.bitPattern) == expected.map(\.bitPattern))
+    #expect(encoding.dequantized(stored).map(\.bitPattern) == expected.map(\.bitPattern))
   }
 
   @Test func runsCoverTheTensorInOrder() {

@@ -19,12 +19,11 @@ private func layers(seed: UInt64) throws -> Graph {
       input %x: float32[1, 3, 3, 4]
       const %cw: float32[3, 3, 4, 5] = [\(values(180))]
       const %cb: float32[5] = [\(values(5))]
-      const %shape: int64[2] = [9, 5]
       const %fw: float32[7, 5] = [\(values(35))]
       const %fb: float32[7] = [\(values(7))]
       const %mw: float32[7, 6] = [\(values(42))]
       %c: float32[1, 3, 3, 5] = Conv2d(%x, %cw, %cb) {stride: [1, 1], pad_amount: [1, 1, 1, 1], dilation: [1, 1], group: 1} "conv"
-      %r: float32[9, 5] = Reshape(%c, %shape) "reshape"
+      %r: float32[9, 5] = Reshape(%c) {shape: [9, 5]} "reshape"
       %f: float32[9, 7] = FullyConnected(%r, %fw, %fb) "fc"
       %m: float32[9, 6] = MatMul(%f, %mw) {transpose_in0: false, transpose_in1: false} "matmul"
       output %m

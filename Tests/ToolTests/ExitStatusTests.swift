@@ -58,7 +58,7 @@ struct ExitStatusTests {
     Example("qquantize -i d.dlc", 64, "One of --input_list"),
     Example("qquantize -i d.dlc -l a --load_stats b", 64, "exclude each other"),
     Example("qquantize -i d.dlc -l a --act_bw 4", 64, "must be 8 or 16"),
-    Example("qquantize -i d.dlc -l a --weight_bw 4", 64, "must be 8 or 16"),
+    Example("qquantize -i d.dlc -l a --weight_bw 5", 64, "must be 4, 8 or 16"),
     Example("qquantize -i d.dlc -l a --bias_bw 16", 64, "must be 8 or 32"),
     Example("qquantize -i d.dlc -l a --jobs 0", 64, "at least 1"),
     Example("qquantize -i d.dlc -l a --backend cuda", 64, "backend"),

@@ -62,7 +62,7 @@ struct GranularityToolTests {
     // What was quantized before is dequantized to the same floats either way.
     for name in ["plain", "packed"] {
       try folder.run(
-        "qquantize", "-i", "\(name).dlc", "--load_stats", "s.stats", "-o", "\(name)-again.dlc",
+        "qquantize", "-i", "\(name).dlc", "-l", "\(digits)/calibration.txt", "-o", "\(name)-again.dlc",
         "--use_per_row_quantization")
     }
     let one = try folder.run("qinspect", "text", "plain-again.dlc").output
