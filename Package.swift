@@ -45,15 +45,20 @@ let package = Package(
       name: "Quantizer", dependencies: ["IR", "Operators", "Runtime", "Calibration", "EncodingFiles"]),
     .target(name: "Inspection", dependencies: ["IR"]),
     .target(name: "ToolKit", dependencies: ["IR", arguments]),
+    .target(name: "QuantizeTool", dependencies: ["ToolKit", "IR", "Quantizer", arguments]),
 
     // Programs.
     .executableTarget(
       name: "qconvert",
-      dependencies: ["ToolKit", "IR", "ONNXModel", "Passes", "Container", arguments]),
+      dependencies: [
+        "ToolKit", "QuantizeTool", "IR", "Operators", "ONNXModel", "Passes", "Quantizer", "Container",
+        arguments,
+      ]),
     .executableTarget(
       name: "qquantize",
       dependencies: [
-        "ToolKit", "IR", "Operators", "Runtime", "Calibration", "Quantizer", "Container", arguments,
+        "ToolKit", "QuantizeTool", "IR", "Operators", "Runtime", "Calibration", "Quantizer",
+        "Container", arguments,
       ]),
     .executableTarget(
       name: "qinspect",

@@ -67,6 +67,20 @@ extension Graph {
       while let next = parent[id] { id = next }
       return id
     }
+    // Inputs and outputs that kept their types first: what is inside of them has their annotations.
+    for node in nodes where node.isBorder {
+      guard let first = node.inputs.first, let input = first, let output = node.outputs.first else {
+        continue
+      }
+      let (from, to) = (self[input].name, self[output].name)
+      if BorderName.isInner(from, of: to) {
+        moveAnnotations(from: input, to: output)
+        parent[input] = output
+      } else if BorderName.isInner(to, of: from) {
+        moveAnnotations(from: output, to: input)
+        parent[output] = input
+      }
+    }
     let border = Set(outputs)
     let readers = consumers()
     var kept: [Node] = []
@@ -77,16 +91,13 @@ extension Graph {
         kept.append(node)
         continue
       }
-      let output = node.outputs[0]
-      let (from, to) = (self[root(input)].name, self[output].name)
+      let (source, result) = (root(input), root(node.outputs[0]))
+      guard source != result else { continue }
+      let (from, to) = (self[source].name, self[result].name)
       if BorderName.isMade(from, from: to) {
-        if BorderName.isInner(from, of: to) { moveAnnotations(from: root(input), to: output) }
-        parent[root(input)] = output
-      } else if BorderName.isMade(to, from: from) {
-        if BorderName.isInner(to, of: from) { moveAnnotations(from: output, to: root(input)) }
-        parent[output] = root(input)
-      } else if !border.contains(output) {
-        parent[output] = root(input)
+        parent[source] = result
+      } else if BorderName.isMade(to, from: from) || !border.contains(result) {
+        parent[result] = source
       } else {
         kept.append(node)
       }

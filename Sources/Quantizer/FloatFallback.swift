@@ -15,8 +15,8 @@ public func assignFloatFallback(
   guard !graph.isMaterialized else {
     throw Diagnostic("already-quantized", "the graph is fixed point already", kind: .internal)
   }
-  var assigner = Assigner(graph: graph, options: options)
-  assigner.spreadGiven()
+  var assigner = Assigner(graph: graph, options: options, jobs: 1)
+  try assigner.spreadGiven()
   assigner.findUses()
   assigner.leaveOpenFloat()
   try assigner.assignBiases()
@@ -29,8 +29,8 @@ public func assignFloatFallback(
 
 extension Assigner {
   /// Given encodings over data-invariant operators, Concats of equal ones and fused pairs.
-  mutating func spreadGiven() {
-    let groups = ActivationGroups(graph, ranges: [:], options: options)
+  mutating func spreadGiven() throws(Diagnostic) {
+    let groups = try ActivationGroups(graph, values: [:], options: options, jobs: 1)
     for node in groups.conflicts {
       notes.append(
         Diagnostic(

@@ -51,10 +51,12 @@ public func convertedToHalf(
   return (result, halfOverflowNotes(changed))
 }
 
-extension Assigner {
-  /// Float tensors without a width of their own get one: activations what the options say, constants
-  /// what the operator that reads them has, biases what the options say of biases.
-  mutating func settleFloatWidths() {
+extension Graph {
+  /// Tensors that stay float and have no width of their own get one where it is 16: activations what
+  /// `bitwidth` says, constants what the operator that reads them has, biases what `bias` says (nil: as
+  /// their operator).
+  public func settlingFloatWidths(_ bitwidth: Int, bias: Int?) -> Graph {
+    var graph = self
     var isActivation = [Bool](repeating: false, count: graph.tensors.count)
     for id in graph.inputs { isActivation[id.index] = true }
     for node in graph.nodes {
@@ -65,22 +67,39 @@ extension Assigner {
       return tensor.type.element == .float32 && tensor.state == .float && tensor.bitwidth == nil
         && tensor.encoding == nil
     }
-    if options.floatBitwidth == 16 {
+    if bitwidth == 16 {
       for index in graph.tensors.indices where isActivation[index] && isOpen(TensorID(index)) {
         graph.tensors[index].bitwidth = 16
       }
     }
-    let rules = rules
-    for node in graph.nodes {
+    let rules = BorderRules(graph: graph, borders: [:], requantizes: false)
+    for node in nodes {
       guard case .float(let width) = rules.precision(node) else { continue }
       for (slot, id) in node.inputs.enumerated() {
         guard let id, graph[id].constant != nil, isOpen(id) else { continue }
         switch node.op.quantization.input(slot) {
         case .unquantized: continue
-        case .bias: if (options.floatBiasBitwidth ?? width) == 16 { graph[id].bitwidth = 16 }
+        case .bias: if (bias ?? width) == 16 { graph[id].bitwidth = 16 }
         case .weight, .activation: if width == 16 { graph[id].bitwidth = 16 }
         }
       }
+    }
+    return graph
+  }
+}
+
+extension Assigner {
+  /// Gives float tensors their widths; tells of values that float16 does not hold.
+  mutating func settleFloatWidths() {
+    graph = graph.settlingFloatWidths(options.floatBitwidth, bias: options.floatBiasBitwidth)
+    if (options.floatBitwidth == 16 || options.floatBiasBitwidth == 16)
+      && !graph.tensors.contains(where: { $0.floatBitwidth == 16 })
+    {
+      let name = options.floatBitwidth == 16 ? "float_bitwidth" : "float_bias_bitwidth"
+      notes.append(
+        Diagnostic(
+          "option-without-effect", "--\(name) 16 changed 0 tensors: none stays float",
+          severity: .warning))
     }
     var halves = graph
     for index in halves.tensors.indices where halves.tensors[index].floatBitwidth != 16 {

@@ -1,6 +1,12 @@
 import IR
 
 extension Graph {
+  /// Whether something is decided about the precision of a tensor or node.
+  public var hasDecisions: Bool {
+    !integerNodes.isEmpty
+      || tensors.contains { $0.state != .open || $0.encoding != nil || $0.bitwidth != nil }
+  }
+
   /// The float graph without anything that overrides and the source said about encodings
   /// (`DLC_STRIP_QUANT`, `--export_stripped_dlc`): all tensors open, no widths, no integer nodes. Float
   /// weights are untouched; those of a materialised graph are dequantized.

@@ -8,26 +8,35 @@ public struct SampleInput: Sendable, Hashable {
   public var type: TensorType
   /// Other names it goes by.
   public var aliases: Set<String>
+  /// How the tensor is stored, where files hold it so; nil where files hold logical values.
+  public var native: NativeTensor?
 
   /// An input called `name`.
-  public init(name: String, type: TensorType, aliases: Set<String> = []) {
+  public init(
+    name: String, type: TensorType, aliases: Set<String> = [], native: NativeTensor? = nil
+  ) {
     self.name = name
     self.type = type
     self.aliases = aliases
+    self.native = native
   }
 
-  /// The inputs of a graph, in order.
-  public static func inputs(of graph: Graph) -> [SampleInput] {
+  /// The inputs of a graph, in order. `native`: files hold fixed-point codes and float16 as the graph
+  /// stores them.
+  public static func inputs(of graph: Graph, native: Bool = false) -> [SampleInput] {
     graph.inputs.map { id in
       let tensor = graph[id]
       let aliases = graph.aliases.filter { $0.value == tensor.name }.keys
-      return SampleInput(name: tensor.name, type: tensor.type.logical, aliases: Set(aliases))
+      return SampleInput(
+        name: tensor.name, type: tensor.type.logical, aliases: Set(aliases),
+        native: native ? NativeTensor(tensor) : nil)
     }
   }
 
-  /// Type of the elements in a file: floats of any width are `float32` there.
+  /// Type of the elements in a file: floats of any width are `float32` there, unless files are native.
   var fileType: TensorType {
-    TensorType(type.element.isFloat ? .float32 : type.element, type.shape)
+    if let native { return native.fileType }
+    return TensorType(type.element.isFloat ? .float32 : type.element, type.shape)
   }
 }
 
@@ -89,7 +98,11 @@ public struct SampleSource: Sendable {
     for (input, file) in zip(inputs, files[sample]) {
       let bytes = try FileReading.bytes(
         of: file.path, from: file.offset, count: input.fileType.byteCount)
-      result.append(SampleSource.converted(bytes, to: input.type.element))
+      if let native = input.native {
+        result.append(native.logical(bytes))
+      } else {
+        result.append(SampleSource.converted(bytes, to: input.type.element))
+      }
     }
     return result
   }

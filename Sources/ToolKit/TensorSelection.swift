@@ -58,11 +58,16 @@ public enum TensorSelection {
   }
 
   private static func missing(_ what: String, _ name: String, of names: [String]) -> Diagnostic {
-    let near = names.map { (editDistance($0, name), $0) }.sorted { $0 < $1 }.prefix(3).map(\.1)
+    let near = nearest(to: name, in: names)
     return Diagnostic(
       "unknown-\(what)", "the model has no \(what) \(name)",
       hint: near.isEmpty ? nil : "the nearest names are: \(near.joined(separator: ", "))",
       kind: .usage)
+  }
+
+  /// The three of some names that are most like one, best first.
+  public static func nearest(to name: String, in names: [String]) -> [String] {
+    names.map { (editDistance($0, name), $0) }.sorted { $0 < $1 }.prefix(3).map(\.1)
   }
 
   /// Levenshtein's distance between the UTF-8 of two names.

@@ -37,12 +37,29 @@ public enum ToolProgram {
   public static func main<Root: ParsableCommand>(_ root: Root.Type) -> Never {
     SignalWatch.start()
     do {
-      var command = try Root.parseAsRoot()
+      var command = try Root.parseAsRoot(
+        withOptionalLists(Array(CommandLine.arguments.dropFirst())))
       try command.run()
     } catch {
       leave(root, error)
     }
     Root.exit()
+  }
+
+  /// Options whose list of values may be empty.
+  static let optionalLists: Set<String> = ["--preserve_io_datatype"]
+
+  /// The arguments with an empty value behind each option of ``optionalLists`` that has none: the parser
+  /// wants at least one.
+  static func withOptionalLists(_ arguments: [String]) -> [String] {
+    var result: [String] = []
+    for (index, argument) in arguments.enumerated() {
+      result.append(argument)
+      guard optionalLists.contains(argument) else { continue }
+      let next = index + 1 < arguments.count ? arguments[index + 1] : "-"
+      if next.hasPrefix("-") { result.append("") }
+    }
+    return result
   }
 
   private static func leave<Root: ParsableCommand>(_ root: Root.Type, _ error: any Error) -> Never {

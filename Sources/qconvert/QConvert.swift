@@ -3,6 +3,8 @@ import Container
 import IR
 import ONNXModel
 import Passes
+import QuantizeTool
+import Quantizer
 import ToolKit
 
 /// ONNX to container.
@@ -22,6 +24,14 @@ struct QConvert: ToolCommand {
     help: ArgumentHelp("The container (default: the model's name with .dlc).", valueName: "model.dlc"))
   var outputPath: String?
   @OptionGroup var shapes: ShapeOptions
+  @OptionGroup var model: ModelOptions
+  @OptionGroup var float: FloatOptions
+  @OptionGroup var preserve: PreserveOptions
+  @OptionGroup var target: TargetOptions
+  @Option(
+    name: .customLong("export_format"),
+    help: "With or without encodings of overrides and of the source (default: DLC_DEFAULT).")
+  var exportFormat = ExportFormat.complete
   @OptionGroup var dump: DumpOptions
   @Flag(
     name: .customLong("dry_run"),
@@ -53,18 +63,24 @@ struct QConvert: ToolCommand {
     let imported = try session.phase("import") { () throws(Diagnostic) in
       try shapes.load(input)
     }
-    session.noteInputs(imported.files)
+    session.noteInputs(imported.files + model.files)
+    session.printer.report(target.notes)
+    var source = imported.graph
+    try model.apply(to: &source, session)
     session.printer.report(imported.diagnostics)
     try session.checkOutputs(main: output, others: [dump.dumpIR, depfile.depfile])
     let rule = try depfile.depfile.map { (_) throws(Diagnostic) in
       try session.dependencies(of: output)
     }
-    var texts = dump.isWanted(after: "import") ? imported.graph.text() : nil
-    let graph = try session.phase("passes") { () throws(Diagnostic) in
-      try Pipeline.standard.run(imported.graph) { (pass, graph) throws(Diagnostic) in
+    var texts = dump.isWanted(after: "import") ? source.text() : nil
+    let prepared = source
+    var graph = try session.phase("passes") { () throws(Diagnostic) in
+      try Pipeline.standard.run(prepared) { (pass, graph) throws(Diagnostic) in
         if dump.isWanted(after: pass.name) { texts = graph.text() }
       }
     }
+    model.removeUnused(&graph, session)
+    try finish(&graph, session)
     if dump.isWanted(after: nil) { texts = graph.text() }
     if dryRun {
       try session.printResult(Summary.support(of: graph))
@@ -73,12 +89,15 @@ struct QConvert: ToolCommand {
     let hash = try session.phase("hash") { () throws(Diagnostic) in
       try FileReading.sha256(of: imported.files)
     }
-    let options = shapes.effective
+    let options = shapes.effective.merging(model.effective) { $1 }
+      .merging(float.effective) { $1 }.merging(preserve.effective) { $1 }
+      .merging(["export_format": exportFormat.rawValue]) { $1 }
+    let (version, copyright) = try model.metadata()
     let file = ContainerFile(
       graph: graph,
       metadata: ContainerMetadata(
-        converterCommand: EffectiveOptions.command(options),
-        converterVersion: "qtools \(ToolIdentity.version)"),
+        modelVersion: version, converterCommand: EffectiveOptions.command(options),
+        converterVersion: "qtools \(ToolIdentity.version)", modelCopyright: copyright),
       annotations: ContainerAnnotations(options: options, modelHash: hash))
     try session.printer.checkWarnings()
     try session.phase("write") { () throws(Diagnostic) in
@@ -89,5 +108,36 @@ struct QConvert: ToolCommand {
     }
     try session.printSummary("\(output): \(Summary.line(graph))")
     return .done
+  }
+
+  /// Takes encodings out where they are not wanted, makes float16 of a graph without any, and keeps the
+  /// types of inputs and outputs.
+  private func finish(_ graph: inout Graph, _ session: ToolSession) throws(Diagnostic) {
+    if exportFormat == .stripped {
+      if !graph.hasDecisions {
+        session.printer.report(
+          Diagnostic(
+            "option-without-effect", "--export_format DLC_STRIP_QUANT removed 0 encodings: there are none",
+            severity: .warning))
+      }
+      graph = graph.strippedOfEncodings()
+    }
+    if !graph.isMaterialized {
+      if graph.hasDecisions {
+        graph = graph.settlingFloatWidths(float.bitwidth ?? 32, bias: float.biasBitwidth)
+      } else {
+        let half = try convertedToHalf(
+          graph, floatBitwidth: float.bitwidth ?? 32, floatBiasBitwidth: float.biasBitwidth)
+        graph = half.graph
+        session.printer.report(half.notes)
+      }
+    }
+    graph = try preserve.apply(to: graph, session)
+  }
+
+  /// With or without the encodings of overrides and of the source.
+  enum ExportFormat: String, ExpressibleByArgument, CaseIterable, Sendable {
+    case complete = "DLC_DEFAULT"
+    case stripped = "DLC_STRIP_QUANT"
   }
 }

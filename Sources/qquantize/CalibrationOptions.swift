@@ -18,15 +18,34 @@ struct CalibrationOptions: ParsableArguments {
     name: .customLong("save_stats"),
     help: ArgumentHelp("Keep what calibration observed.", valueName: "file"))
   var saveStats: String?
+  @Flag(
+    name: [
+      .customShort("f"), .customLong("enable_float_fallback"), .customLong("float_fallback"),
+    ],
+    help: "Without samples: tensors that are not given become float.")
+  var floatFallback = false
+  @Flag(
+    name: .customLong("use_native_input_files"),
+    help: "Sample files hold the container's own types, fixed-point codes and float16 too.")
+  var nativeInputs = false
   @Option(help: "What runs the samples (default: onednn).")
   var backend: BackendName?
   @OptionGroup var jobs: JobsOption
 
   func validate() throws {
-    switch (inputList == nil, loadStats.isEmpty) {
-    case (true, true): throw ValidationError("One of --input_list and --load_stats is required")
-    case (false, false): throw ValidationError("--input_list and --load_stats exclude each other")
-    default: break
+    let sources = [
+      ("--input_list", inputList != nil), ("--load_stats", !loadStats.isEmpty),
+      ("--enable_float_fallback", floatFallback),
+    ].filter(\.1).map(\.0)
+    if sources.isEmpty {
+      throw ValidationError(
+        "One of --input_list, --load_stats and --enable_float_fallback is required")
+    }
+    if sources.count > 1 {
+      throw ValidationError("\(sources.joined(separator: " and ")) exclude each other")
+    }
+    if floatFallback, saveStats != nil {
+      throw ValidationError("--save_stats and --enable_float_fallback exclude each other")
     }
     for (index, path) in loadStats.enumerated() {
       let isTwice = loadStats[..<index].contains { $0 == path || FileReading.areSame($0, path) }
@@ -36,18 +55,18 @@ struct CalibrationOptions: ParsableArguments {
 
   /// Warnings of options that have no effect beside the others.
   var optionsWithoutEffect: [Diagnostic] {
-    guard backend != nil, inputList == nil else { return [] }
-    return [
+    guard inputList == nil else { return [] }
+    let given = [("--backend", backend != nil), ("--use_native_input_files", nativeInputs)]
+    return given.filter(\.1).map { name, _ in
       Diagnostic(
-        "option-without-effect",
-        "--backend changed nothing: the statistics are loaded and nothing runs", severity: .warning)
-    ]
+        "option-without-effect", "\(name) changed nothing: no sample is run", severity: .warning)
+    }
   }
 
   /// Reads the list, makes the tensors it names outputs of the graph and checks every file; nil
   /// without a list. Shows what the first sample holds.
   func samples(
-    of graph: inout Graph, _ session: ToolSession
+    of graph: inout Graph, inputs: [SampleInput], _ session: ToolSession
   ) throws(Diagnostic) -> CalibrationSamples? {
     session.noteInputs(loadStats)
     guard let inputList else { return nil }
@@ -55,7 +74,6 @@ struct CalibrationOptions: ParsableArguments {
     let added = try TensorSelection.outputs(of: list, in: graph)
       .filter { !graph.outputs.contains($0) }
     graph.outputs += added
-    let inputs = SampleInput.inputs(of: graph)
     let source = try SampleSource(list, inputs: inputs)
     session.noteInputs([inputList] + source.paths)
     session.printer.report(SampleReport.diagnostics(try source.load(0), inputs: inputs))

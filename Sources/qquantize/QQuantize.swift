@@ -2,6 +2,7 @@ import ArgumentParser
 import Container
 import IR
 import Operators
+import QuantizeTool
 import Quantizer
 import Runtime
 import ToolKit
@@ -28,6 +29,19 @@ struct QQuantize: ToolCommand {
   var outputDLC: String?
   @OptionGroup var calibration: CalibrationOptions
   @OptionGroup var quantization: QuantizationOptions
+  @OptionGroup var float: FloatOptions
+  @OptionGroup var preserve: PreserveOptions
+  @OptionGroup var target: TargetOptions
+  @Option(
+    name: .customLong("export_stripped_dlc"), defaultAsFlag: "",
+    help: ArgumentHelp(
+      "Write the float container without encodings too (default name: NAME_stripped.dlc).",
+      valueName: "file"))
+  var strippedDLC: String?
+  @Flag(
+    name: .customLong("use_native_output_files"),
+    help: "Accepted: qquantize writes no outputs of samples.")
+  var nativeOutputs = false
   @Flag(
     name: .customLong("dry_run"),
     help: "Do all checks, tell what would be quantized, run and write nothing.")
@@ -44,12 +58,20 @@ struct QQuantize: ToolCommand {
     return FileReading.withoutExtension(inputDLC) + "_quantized.dlc"
   }
 
+  /// Where the stripped container goes, nil where none is wanted.
+  private var stripped: String? {
+    strippedDLC.map { $0.isEmpty ? FileReading.withoutExtension(inputDLC) + "_stripped.dlc" : $0 }
+  }
+
   func perform(in session: ToolSession) throws(Diagnostic) -> ExitStatus {
-    let options = try quantization.options()
+    var options = try quantization.options()
+    float.apply(to: &options)
+    session.printer.report(target.notes)
     var file = try session.phase("read") { () throws(Diagnostic) in
       try ContainerReader.read(path: inputDLC, registry: .standard)
     }
     session.noteInputs([inputDLC])
+    let inputs = SampleInput.inputs(of: file.graph, native: calibration.nativeInputs)
     if file.graph.isMaterialized {
       session.printer.report(
         Diagnostic(
@@ -59,9 +81,10 @@ struct QQuantize: ToolCommand {
       file.graph = file.graph.dematerialized()
     }
     let samples = try session.phase("check samples") { () throws(Diagnostic) in
-      try calibration.samples(of: &file.graph, session)
+      try calibration.samples(of: &file.graph, inputs: inputs, session)
     }
-    try session.checkOutputs(main: output, others: [calibration.saveStats, depfile.depfile])
+    try session.checkOutputs(
+      main: output, others: [calibration.saveStats, stripped, depfile.depfile])
     session.printer.report(try optionsWithoutEffect(options))
     // Made before the work, so that a rule that cannot be written costs no inference.
     let rule = try depfile.depfile.map { (_) throws(Diagnostic) in
@@ -71,15 +94,20 @@ struct QQuantize: ToolCommand {
       try session.printResult(Placement.table(file.graph, options))
       return .done
     }
-    let statistics = try calibration.statistics(file.graph, samples, options, session)
+    let statistics: Statistics? =
+      calibration.floatFallback
+      ? nil : try calibration.statistics(file.graph, samples, options, session)
     try session.printer.checkWarnings()
-    if let path = calibration.saveStats, !dryRun {
+    if let path = stripped, !dryRun { try writeStripped(file, to: path, session) }
+    if let path = calibration.saveStats, let statistics, !dryRun {
       try session.phase("write") { () throws(Diagnostic) in
         try AtomicFile.write(Bytes(try statistics.encoded()), to: path)
       }
     }
     if let output {
       var effective = options.normalized
+      effective["enable_float_fallback"] = "\(calibration.floatFallback)"
+      effective.merge(preserve.effective) { $1 }
       effective["output_tensors"] = EffectiveOptions.list(samples?.addedOutputs.sorted() ?? [])
       file.annotations.options.merge(effective) { $1 }
       try quantize(&file, statistics, options, to: output, session)
@@ -91,6 +119,13 @@ struct QQuantize: ToolCommand {
   /// Warnings of options that this run has no use for.
   private func optionsWithoutEffect(_ options: QuantizerOptions) throws(Diagnostic) -> [Diagnostic] {
     var found = calibration.optionsWithoutEffect + (try quantization.optionsWithoutEffect())
+    if nativeOutputs {
+      found.append(
+        Diagnostic(
+          "option-without-effect",
+          "--use_native_output_files changed nothing: qquantize writes no outputs of samples",
+          severity: .warning))
+    }
     if output == nil {
       let defaults = QuantizerOptions().normalized
       for (name, value) in options.normalized.sorted(by: { $0.key < $1.key })
@@ -105,22 +140,38 @@ struct QQuantize: ToolCommand {
     return found
   }
 
+  /// Writes the float container without encodings.
+  private func writeStripped(
+    _ file: ContainerFile, to path: String, _ session: ToolSession
+  ) throws(Diagnostic) {
+    var file = file
+    file.graph = file.graph.strippedOfEncodings()
+    file.metadata.converterCommand = EffectiveOptions.command(file.annotations.options)
+    let finished = file
+    try session.phase("write") { () throws(Diagnostic) in
+      TemporaryFiles.announce(path)
+      try ContainerWriter.write(finished, to: path)
+    }
+  }
+
   /// Gives the graph its encodings, turns it into fixed point and writes the container.
   private func quantize(
-    _ file: inout ContainerFile, _ statistics: Statistics, _ options: QuantizerOptions,
+    _ file: inout ContainerFile, _ statistics: Statistics?, _ options: QuantizerOptions,
     to output: String, _ session: ToolSession
   ) throws(Diagnostic) {
     let before = Placement.parameterBytes(file.graph)
     let result = try session.phase("encodings") { () throws(Diagnostic) in
-      try assignEncodings(
-        file.graph, statistics: statistics, options: options, jobs: calibration.jobs.threads)
+      calibration.floatFallback
+        ? try assignFloatFallback(file.graph, options: options)
+        : try assignEncodings(
+          file.graph, statistics: statistics, options: options, jobs: calibration.jobs.threads)
     }
     session.printer.report(result.notes)
     file.graph = try session.phase("weights") { () throws(Diagnostic) in
-      try result.materialized()
+      try preserve.apply(to: try result.materialized(), session)
     }
-    file.annotations.calibrationHash = statistics.calibrationHash.hex
-    file.annotations.calibrationCount = statistics.sampleCount
+    file.annotations.calibrationHash = statistics?.calibrationHash.hex
+    file.annotations.calibrationCount = statistics?.sampleCount
     file.metadata.converterCommand = EffectiveOptions.command(file.annotations.options)
     file.metadata.converterVersion = "qtools \(ToolIdentity.version)"
     try session.printer.checkWarnings()
@@ -136,7 +187,7 @@ struct QQuantize: ToolCommand {
     }
     try session.printSummary(
       """
-      \(output): \(statistics.sampleCount) samples; encodings: \
+      \(output): \(statistics?.sampleCount ?? 0) samples; encodings: \
       \(sources.joined(separator: ", ")); parameters \(byteText(before)) -> \
       \(byteText(Placement.parameterBytes(file.graph)))
       """)

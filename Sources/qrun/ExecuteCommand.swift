@@ -14,8 +14,9 @@ struct ExecuteCommand: ToolCommand {
   static let configuration = CommandConfiguration(
     commandName: "execute", abstract: "Runs samples and writes outputs as Result_K/NAME.raw.",
     discussion: """
-      Raw outputs are float32; .npy files hold integers and truth values in their own type. `:` and \
-      `/` in names become `_`.
+      Raw outputs are float32; .npy files hold integers and truth values in their own type. With \
+      --use_native_output_files both hold tensors as the container stores them: fixed point as codes, \
+      float16, integers. `:` and `/` in names become `_`.
       """)
 
   @OptionGroup var container: ContainerArgument
@@ -34,6 +35,14 @@ struct ExecuteCommand: ToolCommand {
   var setOutputTensors: String?
   @Flag(help: "Write every tensor.")
   var debug = false
+  @Flag(
+    name: .customLong("use_native_input_files"),
+    help: "Sample files hold the container's own types, fixed-point codes and float16 too.")
+  var nativeInputs = false
+  @Flag(
+    name: .customLong("use_native_output_files"),
+    help: "Write the container's own types, fixed-point codes and float16 too.")
+  var nativeOutputs = false
   @Flag(name: .customLong("dry_run"), help: "Do all checks, run and write nothing.")
   var dryRun = false
   @OptionGroup var engine: RunOptions
@@ -56,7 +65,7 @@ struct ExecuteCommand: ToolCommand {
     let list = try InputList(path: inputList)
     let wanted = try selection(graph, list)
     let files = try fileNames(wanted, graph)
-    let inputs = SampleInput.inputs(of: graph)
+    let inputs = SampleInput.inputs(of: graph, native: nativeInputs)
     let source = try session.phase("check samples") { () throws(Diagnostic) in
       try SampleSource(list, inputs: inputs)
     }
@@ -72,7 +81,8 @@ struct ExecuteCommand: ToolCommand {
       return .done
     }
     let results = try StagedFolder(target: outputDir)
-    let writer = ResultWriter(graph: graph, files: files, format: outputFormat, folder: results)
+    let writer = ResultWriter(
+      graph: graph, files: files, format: outputFormat, isNative: nativeOutputs, folder: results)
     let progress = session.progress("running", total: source.count)
     defer { progress.finish() }
     try session.phase("run") { () throws(Diagnostic) in
@@ -142,10 +152,12 @@ private struct ResultWriter: Sendable {
   let graph: Graph
   let files: [TensorID: String]
   let format: ExecuteCommand.Format
+  let isNative: Bool
   let folder: StagedFolder
 
   func write(_ id: TensorID, _ view: TensorView, sample: Int) throws(Diagnostic) {
     guard let file = files[id] else { return }
+    if isNative { return try writeNative(id, view, file, sample) }
     let element = view.type.element
     let keepsType = format == .npy && (element.isInteger && element.bits >= 8 || element == .bool)
     let type = TensorType(keepsType ? element : .float32, view.type.shape)
@@ -157,6 +169,15 @@ private struct ResultWriter: Sendable {
       bytes = Bytes(Constant(type: view.type, bytes: copy).floats())
     }
     if format == .npy { bytes = NpyFile.encoded(type, bytes) ?? bytes }
+    try folder.write(bytes, folder: "Result_\(sample)", name: file)
+  }
+
+  private func writeNative(
+    _ id: TensorID, _ view: TensorView, _ file: String, _ sample: Int
+  ) throws(Diagnostic) {
+    let native = NativeTensor(graph[id])
+    var bytes = native.stored(Bytes(count: view.bytes.count) { $0.copyMemory(from: view.bytes) })
+    if format == .npy { bytes = NpyFile.encoded(native.fileType, bytes) ?? bytes }
     try folder.write(bytes, folder: "Result_\(sample)", name: file)
   }
 }
