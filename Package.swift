@@ -49,7 +49,7 @@ let package = Package(
     // Programs.
     .executableTarget(
       name: "qconvert",
-      dependencies: ["ToolKit", "IR", "ONNXModel", "Passes", "Container", arguments]),
+      dependencies: ["ToolKit", "IR", "ONNXModel", "Passes", "Quantizer", "Container", arguments]),
     .executableTarget(
       name: "qquantize",
       dependencies: [

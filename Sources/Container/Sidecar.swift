@@ -39,9 +39,11 @@ struct Sidecar: Codable {
   /// Tensors by state, where it is not `given` with and `open` without an encoding.
   var states: [String: [String]] = [:]
   /// Bits decided for tensors without an encoding.
-  var bitwidths: [String: Int] = [:]
+  var bitwidths: [String: Int]?
+  /// Tensors that keep an encoding of their own inside what would be a fused pair.
+  var unfused: [String]?
   /// Nodes that compute in 32-bit integers, sorted.
-  var integerNodes: [String] = []
+  var integerNodes: [String]?
   /// Tensors by source of their encoding.
   var sources: [String: [String]] = [:]
   /// Lowest and highest code in use, where the grid is not used whole.
@@ -62,9 +64,13 @@ struct Sidecar: Codable {
     }
     inputs = graph.inputs.map { graph[$0].name }
     outputs = graph.outputs.map { graph[$0].name }
-    integerNodes = graph.integerNodes.sorted()
+    if !graph.integerNodes.isEmpty { integerNodes = graph.integerNodes.sorted() }
+    var widths: [String: Int] = [:]
+    for tensor in graph.tensors where tensor.bitwidth != nil { widths[tensor.name] = tensor.bitwidth }
+    if !widths.isEmpty { bitwidths = widths }
+    let alone = graph.tensors.filter(\.isUnfused).map(\.name)
+    if !alone.isEmpty { unfused = alone }
     for tensor in graph.tensors {
-      if let bitwidth = tensor.bitwidth { bitwidths[tensor.name] = bitwidth }
       let usual: QuantizationState = tensor.encoding == nil ? .open : .given
       if tensor.state != usual { states[tensor.state.rawValue, default: []].append(tensor.name) }
       if let source = tensor.encodingSource {

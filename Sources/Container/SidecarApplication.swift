@@ -35,17 +35,18 @@ extension Sidecar {
       }
       for name in states[key] ?? [] { graph[try id(name, "states.\(key)")].state = state }
     }
-    for (name, bitwidth) in bitwidths.sorted(by: { $0.key < $1.key }) {
+    for (name, bitwidth) in (bitwidths ?? [:]).sorted(by: { $0.key < $1.key }) {
       guard (2...32).contains(bitwidth) else {
         throw Sidecar.damaged("\(bitwidth) is no bitwidth", path: "bitwidths", tensor: name)
       }
       graph[try id(name, "bitwidths")].bitwidth = bitwidth
     }
+    for name in unfused ?? [] { graph[try id(name, "unfused")].isUnfused = true }
     let nodeNames = Set(graph.nodes.map(\.name))
-    for name in integerNodes where !nodeNames.contains(name) {
+    for name in integerNodes ?? [] where !nodeNames.contains(name) {
       throw Sidecar.damaged("there is no node \(name.debugDescription)", path: "integerNodes")
     }
-    graph.integerNodes = Set(integerNodes)
+    graph.integerNodes = Set(integerNodes ?? [])
     for key in sources.keys.sorted() {
       guard let source = EncodingSource(rawValue: key) else {
         throw Sidecar.damaged("source \(key.debugDescription) is unknown", path: "sources")

@@ -9,6 +9,7 @@ extension Graph {
     var result: [TensorID: NodeID] = [:]
     for node in nodes {
       guard node.outputs.count == 1, let output = node.outputs.first, !border.contains(output),
+        !self[output].isUnfused,
         readers[output.index].count == 1, let reader = readers[output.index].first,
         self[reader].inputs.first == output
       else { continue }

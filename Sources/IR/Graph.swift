@@ -28,6 +28,9 @@ public struct Tensor: Sendable {
   /// Bits that are decided though no encoding is: of the grid that calibration will give an open
   /// tensor, of the float type of one that stays float (16 or 32). nil: as the options say.
   public var bitwidth: Int?
+  /// Whether it keeps an encoding of its own between an operator and the activation that would
+  /// otherwise be quantized together with it (`--unfuse_overridden`).
+  public var isUnfused = false
 
   /// Makes a tensor without encoding.
   public init(name: String, type: TensorType, constant: Constant? = nil) {

@@ -173,6 +173,7 @@ private struct TextParser {
         guard (2...32).contains(bitwidth) else { throw fail("bitwidth out of range") }
         tensor.bitwidth = bitwidth
       }
+      tensor.isUnfused = keyword("unfused")
     }
     return tensor
   }

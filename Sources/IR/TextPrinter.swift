@@ -36,8 +36,11 @@ extension Graph {
   private func declaration(_ tensor: Tensor) -> String {
     var result = "\(reference(tensor.name)): \(tensor.type)"
     if let encoding = tensor.encoding { result += " \(encodingText(encoding, tensor.encodingSource))" }
-    if tensor.state != .open || tensor.bitwidth != nil { result += " !\(tensor.state.rawValue)" }
+    if tensor.state != .open || tensor.bitwidth != nil || tensor.isUnfused {
+      result += " !\(tensor.state.rawValue)"
+    }
     if let bitwidth = tensor.bitwidth { result += " \(bitwidth)" }
+    if tensor.isUnfused { result += " unfused" }
     return result
   }
 

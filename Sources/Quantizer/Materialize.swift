@@ -76,6 +76,13 @@ private struct BorderWriter {
       guard let id = node.inputs[slot], need != .asIs else { continue }
       node.inputs[slot] = try converted(id, need)
     }
+    if node.isBorder, let input = node.inputs.first ?? nil {
+      switch (graph[input].encoding, node.outputs.first.flatMap { graph[$0].encoding }) {
+      case (nil, _?): node.op = Quantize()
+      case (_?, nil): node.op = Dequantize()
+      default: break
+      }
+    }
     nodes.append(node)
   }
 
@@ -148,10 +155,11 @@ extension Graph {
     for var node in nodes {
       node.inputs = node.inputs.map { $0.map { replaced[$0] ?? $0 } }
       if node.isBorder, let input = node.inputs.first, let input, let output = node.outputs.first,
-        !border.contains(output)
+        !border.contains(output), result[output].encoding == nil
       {
         replaced[output] = input
       } else {
+        if node.isBorder { node.op = Convert() }
         kept.append(node)
       }
     }

@@ -3,6 +3,7 @@ import Container
 import IR
 import ONNXModel
 import Passes
+import Quantizer
 import ToolKit
 
 /// ONNX to container.
@@ -70,12 +71,21 @@ struct QConvert: ToolCommand {
       try session.printResult(Summary.support(of: graph))
       return .done
     }
+    let finished = try session.phase("encodings") { () throws(Diagnostic) in
+      try materializedIfComplete(graph)
+    }
+    if finished != nil {
+      session.printer.report(
+        Diagnostic(
+          "complete-encodings", "every encoding is given: the container is quantized",
+          severity: .note))
+    }
     let hash = try session.phase("hash") { () throws(Diagnostic) in
       try FileReading.sha256(of: imported.files)
     }
     let options = shapes.effective
     let file = ContainerFile(
-      graph: graph,
+      graph: finished ?? graph,
       metadata: ContainerMetadata(
         converterCommand: EffectiveOptions.command(options),
         converterVersion: "qtools \(ToolIdentity.version)"),
