@@ -28,10 +28,12 @@ import onnxruntime
 from checking import (
     ROOT, Checks, Failure, Programs, Skip, agrees_with_onnx_runtime, expect, first_error, listed, write_list)
 from compare_ort import file_name
+import compare_qdq
 import export_checks
 import make_encoder
 
 DIGITS = ROOT / "Fixtures/digits"
+QAT = ROOT / "Fixtures/qat"
 MINIMAL = ROOT / "Fixtures/minimal"
 BACKENDS = ("onednn", "reference")
 
@@ -130,6 +132,81 @@ def check_encoder(bench):
         if bench.checks.run(f"encoder, opset {opset}: convert", converts, opset):
             for backend in BACKENDS:
                 bench.checks.run(f"encoder, opset {opset}, ONNX Runtime and {backend}", agrees, opset, backend)
+
+
+# ------------------------------------------------------- networks in fixed point
+
+
+def check_qat(bench):
+    """Networks that come with encodings: ONNX Runtime's quantizer, PyTorch's fake quantization."""
+    def made():
+        done = subprocess.run(
+            [sys.executable, str(QAT / "make_qdq.py"), str(DIGITS / "digits.onnx"), str(DIGITS / "calibration.txt"),
+             str(folder), "--limit", "32"], capture_output=True, text=True)
+        expect(done.returncode == 0, done.stderr.strip().splitlines()[-1] if done.stderr else "no message")
+
+    def agrees(model, samples, backend):
+        found = compare_qdq.compare(bench.programs, model, samples, backend, bench.new_folder(f"qat/{model.stem}/{backend}"))
+        sources = set(found["sources"]) - {"open"}
+        expect(sources and sources <= {"source", "spread"}, f"sources {found['sources']}")
+        # A step of a 16-bit grid is what sums in another order differ by, and weighs more behind Softmax.
+        limit = 16 if "16" in model.stem else 1
+        expect(found["steps"] <= limit + 0.001, f"{found['steps']:.2f} steps")
+        return f"{found['steps']:.2f} steps, equal {found['equal']:.4f}, {found['sources']}"
+
+    def keeps():
+        """Gaps are filled by calibration, what the source gave stays bit for bit."""
+        work = bench.new_folder("qat/gaps")
+        model = onnx.load(folder / "qdq_u8s8_channel.onnx")
+        # The first pair of the graph behind the input goes: its tensor is open then.
+        pairs = [node for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0].endswith("_QuantizeLinear_Output")]
+        gap = pairs[1]
+        opened = next(node for node in model.graph.node if gap.input[0] in node.output)
+        for node in model.graph.node:
+            for slot, name in enumerate(node.input):
+                if name == gap.output[0]:
+                    node.input[slot] = opened.input[0]
+        model.graph.node.remove(gap)
+        model.graph.node.remove(opened)
+        onnx.save(model, work / "gap.onnx")
+        bench.programs("qconvert", "-i", work / "gap.onnx", "-o", work / "gap.dlc")
+        bench.programs(
+            "qquantize", "-i", work / "gap.dlc", "-l", DIGITS / "calibration.txt", "-o", work / "full.dlc",
+            "--bias_bitwidth", "32")
+        before, after = (encodings(bench, work / name) for name in ("gap.dlc", "full.dlc"))
+        given = {name: entry for name, entry in before.items() if entry.get("source") == "source"}
+        expect(len(given) > 10, f"{len(given)} encodings from the source")
+        for name, entry in given.items():
+            expect(after.get(name) == entry, f"{name} was {entry}, is {after.get(name)}")
+        new = [name for name, entry in after.items() if entry.get("source") == "calibrated"]
+        expect(opened.input[0] in new, f"{opened.input[0]} was not calibrated, but {new}")
+        return f"{len(given)} kept, {len(new)} calibrated"
+
+    folder = bench.folder / "qat"
+    if bench.checks.run("QDQ models by ONNX Runtime's quantizer", made):
+        samples = write_list(folder / "list.txt", listed(DIGITS / "test.txt")[:50])
+        models = sorted(path for path in folder.glob("*.onnx") if path.stem.startswith("q"))
+        bench.side_by_side([
+            (f"{model.stem}, ONNX Runtime and {backend}", agrees, model, samples, backend)
+            for model in models for backend in BACKENDS])
+        bench.checks.run("encodings of the source, gaps calibrated", keeps)
+    if not (QAT / "torch_qat.onnx").exists():
+        return
+    torch_folder = bench.new_folder("torch")
+    inputs = np.load(QAT / "input.npy")
+    for index, values in enumerate(inputs):
+        values.tofile(torch_folder / f"{index}.raw")
+    listed_inputs = write_list(torch_folder / "list.txt", [torch_folder / f"{i}.raw" for i in range(len(inputs))])
+    for backend in BACKENDS:
+        bench.checks.run(
+            f"PyTorch's fake quantization, ONNX Runtime and {backend}", agrees, QAT / "torch_qat.onnx", listed_inputs,
+            backend)
+
+
+def encodings(bench, container):
+    """The encodings that qinspect shows, by tensor."""
+    document = json.loads(bench.programs("qinspect", "encodings", container, "--format", "json").stdout)
+    return {entry["name"]: entry["encoding"] for entry in document["tensors"] if entry.get("encoding")}
 
 
 # --------------------------------------------------------------- minimal models
@@ -628,6 +705,7 @@ def check_exports(bench):
 GROUPS = {
     "digits": check_digits,
     "encoder": check_encoder,
+    "qat": check_qat,
     "minimal": check_minimal,
     "export": check_exports,
     "damaged": check_damaged,

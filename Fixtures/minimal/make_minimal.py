@@ -443,6 +443,111 @@ def moving():
          {"x": (3,)}, {"s": ints(2, 3)}, opset=9)
 
 
+def coding():
+    """QuantizeLinear and DequantizeLinear, and operators on codes."""
+    x = {"x": (2, 3, 4)}
+    scale, third = np.array(0.02, F), np.array([0.02, 0.03, 0.01], F)
+
+    def pair(name, note, zero, scale=scale, opset=13, out="y", **attributes):
+        constants = {"s": scale}
+        if zero is not None:
+            constants["z"] = zero
+        names = "s z" if zero is not None else "s"
+        back = {k: v for k, v in attributes.items() if k not in ("saturate", "output_dtype")}
+        case(f"quantize_{name}", note, node("QuantizeLinear", f"x {names}", **attributes), x, constants,
+             opset=opset, types={"y": helper.np_dtype_to_tensor_dtype(zero.dtype) if zero is not None
+                                 else attributes.get("output_dtype", TensorProto.UINT8)})
+        case(f"fake_quantize_{name}", note + ", and back, between operators",
+             [node("Exp", "x", "e"), node("QuantizeLinear", f"e {names}", "q", **attributes),
+              node("DequantizeLinear", f"q {names}", "d", **back), node("Neg", "d")], x, constants, opset=opset)
+
+    pair("u8_opset10", "uint8, first form", np.array(100, np.uint8), opset=10)
+    pair("s8_opset13", "int8", np.array(-7, np.int8))
+    pair("u8_default", "zero point absent: uint8", None)
+    pair("s8_axis", "a grid for each index of axis 1", np.array([0, 1, -2], np.int8), third, axis=1)
+    pair("s8_axis_negative", "axis from the end", np.zeros(3, np.int8), third, axis=-2, opset=19, saturate=1)
+    pair("u16_opset21", "uint16", np.array(30000, np.uint16), np.array(1e-3, F), opset=21)
+    pair("s16_opset21", "int16", np.array(0, np.int16), np.array(1e-3, F), opset=21)
+    pair("dtype_opset21", "int8 by output_dtype", None, opset=21, output_dtype=TensorProto.INT8)
+
+    codes = seeded("codes").integers(0, 256, (4, 3, 3, 3), np.uint8)
+    signed = (codes.astype(np.int16) - 128).astype(np.int8)
+    image = {"x": (1, 3, 5, 5)}
+    four = np.array([0.01, 0.02, 0.03, 0.04], F)
+    case("dequantize_input", "codes are an input of the model",
+         [node("DequantizeLinear", "c s z", "f"), node("Relu", "f")], {"c": codes},
+         {"s": scale, "z": np.array(128, np.uint8)})
+    case("dequantize_weight", "weights in uint8, one grid",
+         [node("DequantizeLinear", "w s z", "f"), node("Conv", "x f")], image,
+         {"w": codes, "s": scale, "z": np.array(128, np.uint8)})
+    case("dequantize_weight_axis", "weights in int8, a grid for each filter, int32 bias",
+         [node("DequantizeLinear", "w s z", "f", axis=0), node("DequantizeLinear", "b t", "g", axis=0),
+          node("Conv", "x f g")], image,
+         {"w": signed, "s": four, "z": np.zeros(4, np.int8), "b": np.array([5, -7, 100000, 0], np.int32),
+          "t": four * F(0.5)})
+    case("dequantize_weight_moved", "codes transposed, then values reshaped and transposed",
+         [node("Transpose", "w", "t", perm=[1, 2, 3, 0]), node("DequantizeLinear", "t s z", "f", axis=3),
+          node("Reshape", "f shape", "g"), node("Transpose", "g", "h", perm=[1, 0]),
+          node("Reshape", "h whole", "k"), node("Conv", "x k")], image,
+         {"w": signed, "s": four, "z": np.zeros(4, np.int8), "shape": ints(27, 4), "whole": ints(4, 3, 3, 3)})
+    case("fake_quantized_weight", "float weights through QuantizeLinear and DequantizeLinear",
+         [node("QuantizeLinear", "w s z", "q", axis=0), node("DequantizeLinear", "q s z", "f", axis=0),
+          node("Conv", "x f")], image,
+         {"w": weights("fake", 4, 3, 3, 3) / 8, "s": four / 8, "z": np.zeros(4, np.int8)})
+    case("fake_quantized_torch", "as PyTorch writes it: Constant nodes, Identity, Cast of the zero point",
+         [node("Constant", "", "s0", value=raw("v", four / 8)), node("Identity", "s0", "s"),
+          node("Constant", "", "z0", value=raw("v", np.zeros(4, np.int32))),
+          node("Cast", "z0", "z", to=TensorProto.INT8),
+          node("QuantizeLinear", "w s z", "q", axis=0), node("DequantizeLinear", "q s z", "f", axis=0),
+          node("Conv", "x f")], image, {"w": weights("fake", 4, 3, 3, 3) / 8})
+    case("dequantize_shared", "codes used twice, float weights by two grids",
+         [node("DequantizeLinear", "w s z", "f"), node("Conv", "x f", "a"), node("Conv", "x f", "b"),
+          node("QuantizeLinear", "v s", "q"), node("DequantizeLinear", "q s", "g"), node("Conv", "x g", "c"),
+          node("QuantizeLinear", "v t", "p"), node("DequantizeLinear", "p t", "h"), node("Conv", "x h", "d"),
+          node("Sum", "a b c d")], image,
+         {"w": codes, "s": scale, "t": np.array(0.03, F), "z": np.array(128, np.uint8),
+          "v": np.abs(weights("shared", 4, 3, 3, 3))})
+    case("dequantize_s4", "weights in int4",
+         [node("DequantizeLinear", "w s", "f", axis=0), node("Conv", "x f")], image,
+         {"w": helper.make_tensor("w", TensorProto.INT4, codes.shape, (codes % 16).astype(int).flatten() - 8),
+          "s": four}, opset=21)
+    case("dequantize_float16", "scales in float16, result cast",
+         [node("DequantizeLinear", "w s", "f", axis=0), node("Cast", "f", "g", to=TensorProto.FLOAT),
+          node("Conv", "x g")], image, {"w": signed, "s": np.array([0.5, 0.25, 0.125, 1], np.float16)}, opset=19)
+    case("quantize_dynamic_scale", "a scale that is computed",
+         [node("Abs", "t", "s"), node("QuantizeLinear", "x s", "q"), node("DequantizeLinear", "q s")],
+         {"x": (2, 3), "t": np.array([-0.02], F)})
+    case("codes_moved", "codes go through pooling, padding, transposition and reshaping",
+         [node("QuantizeLinear", "x s z", "q"), node("MaxPool", "q", "m", kernel_shape=[2, 2]),
+          node("Transpose", "m", "t", perm=[0, 2, 3, 1]), node("Reshape", "t shape", "r"),
+          node("DequantizeLinear", "r s z")], image,
+         {"s": scale, "z": np.array(100, np.uint8), "shape": ints(4, 12)})
+    case("codes_in_codes_out", "codes at both ends",
+         [node("DequantizeLinear", "x s z", "f"), node("Conv", "f w", "g"), node("Relu", "g", "h"),
+          node("QuantizeLinear", "h s z")], {"x": codes[:1]},
+         {"w": weights("between", 2, 3, 3, 3), "s": scale, "z": np.array(128, np.uint8)},
+         types={"y": TensorProto.UINT8})
+    point = np.array(0, np.int8)
+    scales = {"xs": scale, "xz": np.array(128, np.uint8), "ws": four, "wz": np.zeros(4, np.int8),
+              "ys": np.array(0.2, F), "yz": np.array(100, np.uint8)}
+    case("qlinear_conv", "int32 bias, a grid for each filter",
+         [node("QuantizeLinear", "x xs xz", "q"), node("QLinearConv", "q xs xz w ws wz ys yz b", "p"),
+          node("DequantizeLinear", "p ys yz")], image,
+         {**scales, "w": signed, "b": np.array([100, -200, 300, 0], np.int32)}, opset=10)
+    case("qlinear_matmul", "codes in and out", node("QLinearMatMul", "x xs xz w ws wz ys yz"),
+         {"x": codes.reshape(4, 27)},
+         {**scales, "w": codes.reshape(27, 4), "ws": scale, "wz": np.array(120, np.uint8)}, opset=10,
+         types={"y": TensorProto.UINT8})
+    case("conv_integer", "zero points given", node("ConvInteger", "x w xz wz"), {"x": codes[:1]},
+         {"w": codes, "xz": np.array(128, np.uint8), "wz": np.array(120, np.uint8)}, opset=10,
+         types={"y": TensorProto.INT32})
+    case("matmul_integer", "zero point of the weights only", node("MatMulInteger", "x w _ wz"),
+         {"x": codes.reshape(4, 27)}, {"w": signed.reshape(27, 4), "wz": point}, opset=10,
+         types={"y": TensorProto.INT32})
+    case("dynamic_quantize", "scale and zero point of the data",
+         [node("DynamicQuantizeLinear", "x", "q s z"), node("DequantizeLinear", "q s z")], {"x": (3, 5)}, opset=11)
+
+
 def storage():
     w = weights("storage", 3, 2, 3, 3)
     b = weights("storage/b", 3)
@@ -555,6 +660,26 @@ def faults():
     fault("future_opset", "opset 999", conv, x, w, change=newer)
     fault("channel_mismatch", "weight for other channels than the input has", conv, {"x": (1, 5, 4, 4)}, w)
     fault("bad_attribute", "a stride of zero", [node("Conv", "x w", strides=[0, 1])], x, w)
+    whole = {"s": np.array(0.02, F), "z": np.array(128, np.uint8)}
+    lists = {"s": np.array([0.02, 0.03], F), "z": np.array([0, 1], np.int8)}
+    def coded(name, note, constants, **attributes):
+        fault(name, note, [node("QuantizeLinear", "x s z", "q", **attributes),
+                           node("DequantizeLinear", "q s z", **attributes)], x, constants, opset=21)
+    coded("grid_zero_scale", "a scale of 0", {**whole, "s": np.array(0, F)})
+    coded("grid_negative_scale", "a negative scale", {**whole, "s": np.array(-0.5, F)})
+    coded("grid_nan_scale", "a scale that is no number", {**whole, "s": np.array(np.nan, F)})
+    coded("grid_axis", "an axis outside the shape", lists, axis=4)
+    coded("grid_count", "two scales for four rows", lists, axis=2)
+    coded("grid_zero_count", "one zero point for two scales", {**lists, "z": np.array([0], np.int8)}, axis=1)
+    coded("grid_matrix", "scales in two dimensions without blocks", {"s": np.ones((2, 2), F), "z": np.zeros((2, 2), np.int8)})
+    coded("grid_block", "a block size that does not divide into the scales",
+          {"s": np.ones((1, 2, 3, 4), F), "z": np.zeros((1, 2, 3, 4), np.int8)}, axis=2, block_size=3)
+    coded("grid_block_negative", "a negative block size", whole, axis=2, block_size=-1)
+    coded("grid_integer_scale", "a scale of integers", {**whole, "s": np.array(2, np.int32)})
+    coded("grid_float_zero", "a zero point of floats", {**whole, "z": np.array(2, F)})
+    fault("grid_types", "codes and zero point of different types",
+          [node("QuantizeLinear", "x s z", "q"), node("DequantizeLinear", "q s k")], x,
+          {**whole, "k": np.array(0, np.int8)})
     fault("no_broadcast", "shapes that do not broadcast", [node("Add", "x w")], x, w)
     def hollow(model):
         model.ClearField("graph")
@@ -574,7 +699,7 @@ def main():
     for entry in FOLDER.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)
-    for group in (convolutions, pools, opset_forms, products, elementwise, moving, storage, faults):
+    for group in (convolutions, pools, opset_forms, products, elementwise, moving, coding, storage, faults):
         group()
     names = [c["name"] for c in cases]
     assert len(set(names)) == len(names)

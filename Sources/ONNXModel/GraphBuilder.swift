@@ -26,6 +26,10 @@ final class GraphBuilder {
   private var constants: [Int: TensorID] = [:]
   private var derived: [Derivation: Value] = [:]
   private var transposes: [Permuted: Value] = [:]
+  private var dequantized: [TensorID: Value] = [:]
+  private var claimed = Set<String>()
+  /// Names of the source that stand for a constant under another one.
+  private(set) var standIns: [String: Value] = [:]
   private let foldLimit: Int
 
   /// A builder that keeps the source's names for what they name there.
@@ -69,12 +73,29 @@ final class GraphBuilder {
 
   // MARK: Values
 
-  /// A constant; `isSource` when `name` is its name in the source.
-  func constant(_ constant: Constant, named name: String, isSource: Bool = false) -> Value {
+  /// A constant; `isSource` when `name` is its name in the source, `encoding` where its values lie on
+  /// a grid of the source.
+  func constant(
+    _ constant: Constant, named name: String, isSource: Bool = false, encoding: Encoding? = nil
+  ) -> Value {
     nextSerial += 1
     return Value(
       name: name, isNamedBySource: isSource, type: constant.type, source: .constant(constant),
-      serial: nextSerial)
+      serial: nextSerial, encoding: encoding)
+  }
+
+  /// Takes a name of the source for a constant that stands for it; false where another has it.
+  func claim(_ name: String) -> Bool { claimed.insert(name).inserted }
+
+  /// Remembers that a name of the source means the same as a constant that keeps another name.
+  func note(_ name: String, standsFor value: Value) { standIns[name] = value }
+
+  /// The name that a value has in the graph, nil for a constant that nothing reads.
+  func graphName(of value: Value) -> String? {
+    switch value.source {
+    case .tensor(let id): graph[id].name
+    case .constant: constants[value.serial].map { graph[$0].name }
+    }
   }
 
   /// Adds an input of the graph.
@@ -91,7 +112,13 @@ final class GraphBuilder {
     case .constant(let constant):
       if let known = constants[value.serial] { return known }
       let name = tensorName(value.name, isSource: value.isNamedBySource)
-      let id = graph.add(Tensor(name: name, type: constant.type, constant: constant))
+      var tensor = Tensor(name: name, type: constant.type, constant: constant)
+      if let encoding = value.encoding, constant.type.element == .float32 {
+        tensor.encoding = encoding
+        tensor.encodingSource = .source
+        tensor.state = .given
+      }
+      let id = graph.add(tensor)
       constants[value.serial] = id
       return id
     }
@@ -159,6 +186,22 @@ final class GraphBuilder {
     return values
   }
 
+  /// The result of an operator on one constant, whatever its size.
+  func compute(_ op: any Operator, _ input: Constant) throws(Diagnostic) -> Constant {
+    let types = try op.infer([input.type])
+    return try evaluate(op, [input], types)[0]
+  }
+
+  /// The real values of codes; one node for all who ask.
+  func dequantize(_ value: Value, _ grid: CodeGrid) throws(Diagnostic) -> Value {
+    let id = operand(value)
+    if let known = dequantized[id] { return known }
+    let name = "\(value.name).float"
+    let made = try emit(DequantizeLinear(grid), [value], node: name, tensors: [name])[0]
+    dequantized[id] = made
+    return made
+  }
+
   private func evaluate(
     _ op: any Operator, _ inputs: [Constant?], _ types: [TensorType]
   ) throws(Diagnostic) -> [Constant] {
@@ -202,7 +245,9 @@ final class GraphBuilder {
     }
     let result = try Reshape(shape: shape).infer([value.type])[0]
     let key = Derivation(serial: value.serial, isPermutation: false, numbers: shape)
-    return derive(value, key, constant.reshaped(result.shape))
+    return derive(
+      value, key, constant.reshaped(result.shape),
+      value.encoding?.reshaped(from: value.shape, to: result.shape))
   }
 
   /// The value transposed: axis i of the result is axis `order[i]`; constants need no node and are
@@ -222,12 +267,15 @@ final class GraphBuilder {
       throw Diagnostic("onnx-bad-attribute", "\(order) is not an order of \(value.rank) axes")
     }
     let key = Derivation(serial: value.serial, isPermutation: true, numbers: order)
-    return derive(value, key, constant.permuted(order))
+    return derive(value, key, constant.permuted(order), value.encoding?.permuted(order))
   }
 
-  private func derive(_ value: Value, _ key: Derivation, _ made: Constant) -> Value {
+  private func derive(
+    _ value: Value, _ key: Derivation, _ made: Constant, _ encoding: Encoding?
+  ) -> Value {
     if let known = derived[key] { return known }
-    let result = constant(made, named: value.name, isSource: value.isNamedBySource)
+    let result = constant(
+      made, named: value.name, isSource: value.isNamedBySource, encoding: encoding)
     derived[key] = result
     return result
   }

@@ -165,7 +165,7 @@ final class ImportSession {
   }
 
   private func translation(_ node: ONNXNode) -> ONNXTranslation? {
-    node.domain.isEmpty ? ONNXTranslation.all[node.opType] : nil
+    ONNXTranslation.all[node.domain.isEmpty ? node.opType : "\(node.domain).\(node.opType)"]
   }
 
   private func translate(_ index: Int) {
@@ -181,6 +181,22 @@ final class ImportSession {
         return  // Its producer has failed and said why.
       }
     }
+    do throws(Diagnostic) {
+      try translate(node, index, inputs, by: translation)
+    } catch {
+      var copy = error.inNode(nodeNames[index])
+      if !copy.message.hasPrefix(node.opType) { copy.message = "\(node.opType): \(copy.message)" }
+      errors.append(copy)
+    }
+  }
+
+  private func translate(
+    _ node: ONNXNode, _ index: Int, _ given: [Value?], by translation: ONNXTranslation
+  ) throws(Diagnostic) {
+    // Operators that only move values move codes by moving what they stand for.
+    let moved = CodeMovers.grid(node, given)
+    var inputs = given
+    if let moved { inputs = try CodeMovers.floats(node, given, moved, builder) }
     let context = NodeContext(
       builder: builder, node: node, name: nodeNames[index],
       opset: node.opset.map { Int($0) } ?? opset, inputs: inputs,
@@ -192,16 +208,11 @@ final class ImportSession {
         default: throw Diagnostic("onnx-bad-node", "an attribute is not a tensor")
         }
       })
-    do throws(Diagnostic) {
-      let results = try translation.translate(context)
-      try context.finish()
-      for (name, value) in zip(node.outputs, results) where !name.isEmpty {
-        if let value { bind(name, value) }
-      }
-    } catch {
-      var copy = error.inNode(nodeNames[index])
-      if !copy.message.hasPrefix(node.opType) { copy.message = "\(node.opType): \(copy.message)" }
-      errors.append(copy)
+    var results = try translation.translate(context)
+    try context.finish()
+    if let moved { results = try CodeMovers.codes(results, node, moved, builder) }
+    for (name, value) in zip(node.outputs, results) where !name.isEmpty {
+      if let value { bind(name, value) }
     }
   }
 
@@ -260,8 +271,17 @@ final class ImportSession {
     try addOutputs()
     var graph = builder.graph.compacted()
     let live = Set(graph.tensors.map(\.name))
+    var coded: [Int: String] = [:]
+    for value in values.values where value.encoding != nil { coded[value.serial] = value.name }
     for name in producedNames + model.graph.initializers.map(\.name) where !live.contains(name) {
       guard let value = values[name] else { continue }
+      if let real = builder.standIns[name] {
+        let other = coded[real.serial] ?? real.name
+        if live.contains(other) {
+          graph.aliases[name] = other
+          continue
+        }
+      }
       switch value.source {
       case .tensor(let id):
         let holder = builder.graph[id].name
@@ -271,8 +291,9 @@ final class ImportSession {
           graph.folded[name] = "nothing that remains reads it"
         }
       case .constant:
-        if value.name != name && live.contains(value.name) {
-          graph.aliases[name] = value.name
+        let other = builder.graphName(of: value) ?? value.name
+        if other != name && live.contains(other) {
+          graph.aliases[name] = other
         } else {
           graph.folded[name] = "constant, used up at import"
         }

@@ -128,6 +128,13 @@ final class NodeContext {
     try int(name).map { $0 != 0 } ?? fallback
   }
 
+  /// An integer attribute that means yes or no, left for who reads it after.
+  func flag(_ name: String, peek: Bool) throws(Diagnostic) -> Bool {
+    let kept = unread[name]
+    defer { if peek { unread[name] = kept } }
+    return try flag(name)
+  }
+
   /// A list of integers.
   func ints(_ name: String) throws(Diagnostic) -> [Int]? {
     switch take(name) {
@@ -200,6 +207,34 @@ final class NodeContext {
   }
 
   // MARK: Building
+
+  /// Applies the translation of another operator, with this node's attributes, to other operands; its
+  /// one result. `output` is the name that the result would have in the source.
+  func nested(
+    _ opType: String, _ operands: [Value?], output: String
+  ) throws(Diagnostic) -> Value {
+    guard let translation = ONNXTranslation.all[opType] else {
+      throw unsupported("its operator \(opType)")
+    }
+    var inner = node
+    inner.opType = opType
+    inner.domain = ""
+    inner.outputs = [output]
+    inner.attributes = node.attributes.filter { unread[$0.name] != nil }
+    unread = [:]
+    let context = NodeContext(
+      builder: builder, node: inner, name: name, opset: opset, inputs: operands,
+      isOutputUsed: [true], decode: decode)
+    let results = try translation.translate(context)
+    try context.finish()
+    guard let first = results.first, let result = first else {
+      throw invalid("the operator has no result")
+    }
+    if case .tensor(let id) = result.source, !builder.isSourceName(output) {
+      _ = builder.adopt(id, as: output)
+    }
+    return result
+  }
 
   private func names(_ suffix: String) -> (node: String, tensor: String) {
     let output = node.outputs.first { !$0.isEmpty } ?? name

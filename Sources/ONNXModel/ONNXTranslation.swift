@@ -5,7 +5,7 @@ struct ONNXTranslation: Sendable {
   /// Builds the operator's results, in ONNX's order; nil for an output that nobody reads.
   typealias Translate = @Sendable (NodeContext) throws(Diagnostic) -> [Value?]
 
-  /// ONNX's name of the operator, in the standard domain.
+  /// ONNX's name of the operator; with the domain in front where that is not the standard one.
   let opType: String
   let translate: Translate
 
@@ -20,6 +20,7 @@ struct ONNXTranslation: Sendable {
     let lists = [
       convolutions, pools, normalizations, activations, binaries, unaries, matrices, reductions,
       shapes, slices, joins, constants, truths, axisNormalizations, selections, indexings, positions,
+      quantizations, integerProducts, operatorsOnCodes,
     ]
     return Dictionary(
       lists.joined().map { ($0.opType, $0) }, uniquingKeysWith: { first, _ in first })

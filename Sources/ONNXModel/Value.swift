@@ -1,4 +1,5 @@
 import IR
+import Operators
 
 /// A value of the source while it is imported: a tensor of the graph, or a constant that becomes
 /// one only when an operator that stays reads it.
@@ -16,6 +17,12 @@ struct Value {
   var source: Source
   /// Tells constants apart that share a name.
   var serial: Int
+  /// The grid that the values of a float constant lie on: it was stored in codes.
+  var encoding: Encoding?
+  /// The grid that the codes of an integer tensor belong to: a QuantizeLinear made it.
+  var codes: CodeGrid?
+  /// The name in the source of the float constant that constant codes were made of.
+  var origin: String?
 
   /// The constant, nil for what is computed at run time.
   var constant: Constant? {

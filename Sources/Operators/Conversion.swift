@@ -61,6 +61,12 @@ public struct Cast: Operator {
 public protocol BorderKind: Sendable {
   /// QNN's operator name.
   static var typeName: String { get }
+  /// Which encodings the operator carries while the graph is float.
+  static var rule: QuantizationRule { get }
+}
+
+extension BorderKind {
+  public static var rule: QuantizationRule { QuantizationRule() }
 }
 
 /// A change of precision: values pass through, the output's encoding is applied to them.
@@ -72,14 +78,19 @@ public struct Border<Kind: BorderKind>: Operator {
   public func infer(_ inputs: [TensorType?]) throws(Diagnostic) -> [TensorType] {
     [try floatInput(inputs, Self.typeName)]
   }
+  public var quantization: QuantizationRule { Kind.rule }
   public func sinking(permutation: [Int]) -> (any Operator)? { self }
   public func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
     outputs[0].bytes.copyMemory(from: try required(inputs, 0).bytes)
   }
 }
 
-/// Fixed point to fixed point of another encoding.
-public enum ConvertBorder: BorderKind { public static let typeName = "Convert" }
+/// Fixed point to fixed point of another encoding. In a float graph it stands where the source changes
+/// the encoding of one reader; an open input then takes the output's encoding.
+public enum ConvertBorder: BorderKind {
+  public static let typeName = "Convert"
+  public static var rule: QuantizationRule { .dataInvariant }
+}
 /// Float to fixed point.
 public enum QuantizeBorder: BorderKind { public static let typeName = "Quantize" }
 /// Fixed point to float.

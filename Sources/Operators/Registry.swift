@@ -31,5 +31,6 @@ extension OperatorRegistry {
     ElementWiseOr.self, ElementWiseXor.self, ElementWiseNot.self, ElementWiseSelect.self,
     ElementWiseIsNaN.self,
     Cast.self, Convert.self, Quantize.self, Dequantize.self,
+    QuantizeLinear.self, DequantizeLinear.self,
   ])
 }

@@ -26,7 +26,8 @@ public struct FoldBatchNorm: Pass {
       let layer = graph[layerID]
       guard layer.op is Conv2d || layer.op is DepthWiseConv2d || layer.op is FullyConnected,
         case .weight(let axis, _) = layer.op.quantization.input(1), let weightID = layer.inputs[1],
-        let weight = graph[weightID].constant, weight.type.element == .float32
+        let weight = graph[weightID].constant, weight.type.element == .float32,
+        graph[weightID].state == .open
       else { continue }
       let biasID = layer.inputs.count > 2 ? layer.inputs[2] : nil
       if let biasID, graph[biasID].constant == nil { continue }

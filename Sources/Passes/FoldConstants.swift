@@ -27,9 +27,32 @@ public struct FoldConstants: Pass {
       }
       let results = try Self.evaluate(node, constants, graph.outputTypes(node))
       for (output, value) in zip(node.outputs, results) { graph[output].constant = value }
+      moveEncoding(of: node, in: &graph)
     }
     graph.nodes = kept
     return graph.compacted()
+  }
+
+  /// Values that were only moved stay on their grid.
+  private func moveEncoding(of node: Node, in graph: inout Graph) {
+    guard let input = node.inputs.first ?? nil, let output = node.outputs.first else { return }
+    if let op = node.op as? DequantizeLinear {
+      graph[output].encoding = op.grid.encoding
+      graph[output].encodingSource = .source
+      graph[output].state = .given
+    }
+    guard let encoding = graph[input].encoding else { return }
+    let moved: Encoding?
+    switch node.op {
+    case let transpose as Transpose: moved = encoding.permuted(transpose.perm)
+    case is Reshape:
+      moved = encoding.reshaped(from: graph[input].type.shape, to: graph[output].type.shape)
+    default: return
+    }
+    guard let moved else { return }
+    graph[output].encoding = moved
+    graph[output].encodingSource = graph[input].encodingSource
+    graph[output].state = graph[input].state
   }
 
   /// The outputs of a node with constant inputs. A transposed constant stays a view.

@@ -30,16 +30,19 @@ public struct FuseBias: Pass {
         else { continue }
         let layer = graph[layerID]
         let old = layer.inputs.count > 2 ? layer.inputs[2] : nil
-        if let old, graph[old].constant == nil { continue }
+        // A bias of the source with a grid of its own stays what it is.
+        if let old, graph[old].constant == nil || graph[old].state != .open { continue }
         let base = old.flatMap { graph[$0].constant?.floats() }
         let sum = base.map { zip($0, value.floats()).map { $0 + $1 } } ?? value.floats()
         let constant = Constant(sum, shape: [channels])
         let reuse = old == nil && readers[added.index].count == 1
         let bias: TensorID
         if reuse {
-          graph[added].constant = constant
-          graph[added].type = constant.type
           bias = added
+          if let flat = graph[added].reshaped([channels], named: graph[added].name) {
+            graph[added] = flat
+          }
+          graph[added].constant = constant
         } else {
           bias = graph.add(
             Tensor(
@@ -72,9 +75,14 @@ public struct FuseBias: Pass {
         if alone {
           graph[w].constant = turned
           graph[w].type = turned.type
+          graph[w].encoding = graph[w].encoding?.permuted([1, 0])
         } else {
-          target = graph.add(
-            Tensor(name: names.unique(graph[w].name), type: turned.type, constant: turned))
+          var copy = graph[w]
+          copy.name = names.unique(copy.name)
+          copy.constant = turned
+          copy.type = turned.type
+          copy.encoding = copy.encoding?.permuted([1, 0])
+          target = graph.add(copy)
         }
       }
       graph.nodes[index].op = FullyConnected()

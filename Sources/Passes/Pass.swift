@@ -21,7 +21,8 @@ public struct Pipeline: Sendable {
   /// What qconvert runs between import and container.
   public static let standard = Pipeline([
     FoldConstants(), SinkTransposes(), FoldConstantsAgain(), FoldBatchNorm(), FuseBias(),
-    FoldPadding(), FuseLayerNorm(), FuseGelu(), CanonicalizeActivations(), FlattenIntoWeights(), SimplifyReshapes(),
+    FoldPadding(), FuseLayerNorm(), FuseGelu(), CanonicalizeActivations(), AbsorbQuantization(),
+    FlattenIntoWeights(), SimplifyReshapes(),
     RemoveDeadCode(), RestoreNames(),
   ])
 

@@ -16,7 +16,8 @@ public struct RestoreNames: Pass {
     for index in graph.tensors.indices where !border.contains(TensorID(index)) {
       let old = graph.tensors[index].name
       let base = Self.sourceName(old)
-      guard !base.isEmpty, used.insert(base).inserted else { continue }
+      // An alias says that the name means another tensor.
+      guard !base.isEmpty, graph.aliases[base] == nil, used.insert(base).inserted else { continue }
       graph.tensors[index].name = base
       for (alias, target) in graph.aliases where target == old { graph.aliases[alias] = base }
       if let statistics = graph.batchNorms.removeValue(forKey: old) {

@@ -24,7 +24,8 @@ public struct FlattenIntoWeights: Pass {
         let source = graph[transposeID].inputs[0],
         graph[flat].type.rank == 2, graph[flat].type.shape[0] == graph[image].type.shape[0],
         readers[flat.index].count == 1, !border.contains(flat),
-        let weightID = layer.inputs[1], let weight = graph[weightID].constant
+        let weightID = layer.inputs[1], let weight = graph[weightID].constant,
+        graph[weightID].encoding?.axis ?? 0 == 0, graph.canStand(source, for: image)
       else { continue }
       let rows = weight.type.shape[0]
       let imageShape = Array(graph[image].type.shape.dropFirst())
@@ -35,9 +36,10 @@ public struct FlattenIntoWeights: Pass {
       if readers[weightID.index].count == 1 {
         graph[weightID].constant = value
       } else {
-        graph.nodes[index].inputs[1] = graph.add(
-          Tensor(
-            name: names.unique(graph[weightID].name), type: value.type, constant: value))
+        var copy = graph[weightID]
+        copy.name = names.unique(copy.name)
+        copy.constant = value
+        graph.nodes[index].inputs[1] = graph.add(copy)
       }
       graph[reshapeID].inputs[0] = source
     }
@@ -67,9 +69,12 @@ public struct SimplifyReshapes: Pass {
       } else if !(node.op is Reshape) {
         continue
       }
-      let source = origin[input] ?? input
+      var source = input
+      if let first = origin[input], graph.canStand(first, for: input) { source = first }
       graph.nodes[index].inputs[0] = source
-      if graph[source].type.shape == shape && !graph.outputs.contains(output) {
+      if graph[source].type.shape == shape && !graph.outputs.contains(output)
+        && graph.canStand(source, for: output)
+      {
         graph.aliases[graph[output].name] = graph[source].name
         graph.replaceUses(of: output, with: source)
       } else {
@@ -77,5 +82,14 @@ public struct SimplifyReshapes: Pass {
       }
     }
     return graph.compacted()
+  }
+}
+
+extension Graph {
+  /// Whether the values of `source` may be read in place of `other`, which holds the same ones in another
+  /// order or shape: nothing is decided about `other` that is not decided about `source` too.
+  func canStand(_ source: TensorID, for other: TensorID) -> Bool {
+    self[other].state == .open && self[other].bitwidth == nil
+      || self[other].encoding == self[source].encoding && self[other].state == self[source].state
   }
 }

@@ -144,10 +144,11 @@ private struct Sweep {
     if let found = origin[id], graph[id].constant == nil { return found.source }
     guard let constant = graph[id].constant, constant.type.count != 1 else { return id }
     let lead = [Int](repeating: 1, count: rank - constant.type.rank)
-    let full = lead.isEmpty ? constant : constant.reshaped(lead + constant.type.shape)
-    let moved = full.permuted(inverse)
-    if moved.permutation == nil && lead.isEmpty { return id }
-    let name = names.unique(graph[id].name + SinkTransposes.suffix)
-    return graph.add(Tensor(name: name, type: moved.type, constant: moved))
+    var full: Tensor? = graph[id]
+    if !lead.isEmpty { full = full?.reshaped(lead + constant.type.shape, named: graph[id].name) }
+    guard var moved = full?.permuted(inverse, named: graph[id].name) else { return id }
+    if moved.constant?.permutation == nil && lead.isEmpty { return id }
+    moved.name = names.unique(graph[id].name + SinkTransposes.suffix)
+    return graph.add(moved)
   }
 }

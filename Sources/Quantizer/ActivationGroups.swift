@@ -166,9 +166,10 @@ struct ActivationGroups {
         queue.append(other)
       }
     }
+    let changing = Set(graph.nodes.filter(\.isBorder).map(\.name))
     for edge in edges {
       guard let from = groupOf[edge.from.index], let to = groupOf[edge.to.index],
-        groups[from].encoding != groups[to].encoding
+        groups[from].encoding != groups[to].encoding, !changing.contains(edge.node)
       else { continue }
       conflicts.append(edge.node)
     }

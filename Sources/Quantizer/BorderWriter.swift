@@ -121,6 +121,13 @@ private struct BorderWriter {
       guard let id = source.inputs[slot], need != .asIs else { continue }
       if let other = converted(id, need) { node.inputs[slot] = other }
     }
+    if node.isBorder, let input = node.inputs.first ?? nil {
+      switch (graph[input].encoding, node.outputs.first.flatMap { graph[$0].encoding }) {
+      case (nil, _?): node.op = Quantize()
+      case (_?, nil): node.op = Dequantize()
+      default: break
+      }
+    }
     guard rules.precision(source) == .int32 else { return nodes.append(node) }
     addInteger(node, hidden)
   }

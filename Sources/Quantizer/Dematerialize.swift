@@ -96,9 +96,13 @@ extension Graph {
       let (from, to) = (self[source].name, self[result].name)
       if BorderName.isMade(from, from: to) {
         parent[source] = result
-      } else if BorderName.isMade(to, from: from) || !border.contains(result) {
+      } else if BorderName.isMade(to, from: from)
+        || !border.contains(result) && !isDecided(result)
+      {
         parent[result] = source
       } else {
+        var node = node
+        if node.isBorder { node.op = Convert() }
         kept.append(node)
       }
     }
@@ -108,6 +112,11 @@ extension Graph {
       node.outputs = node.outputs.map(root)
       return node
     }
+  }
+
+  /// Whether an override or the source gave a tensor its encoding.
+  private func isDecided(_ id: TensorID) -> Bool {
+    self[id].encodingSource == .override || self[id].encodingSource == .source
   }
 
   /// Whether a node is one of the Casts around integer nodes.

@@ -88,7 +88,9 @@ struct QConvert: ToolCommand {
     let overridden = try overrides.apply(to: &graph, session)
     strip(&graph, session)
     try settleFloats(&graph, session)
-    let annotated = try complete(&graph, session)
+    let annotated = try session.phase("encodings") { () throws(Diagnostic) in
+      try complete(&graph, session)
+    }
     graph = try preserve.apply(to: graph, session)
     if dump.isWanted(after: nil) { texts = graph.text() }
     if dryRun {
@@ -141,6 +143,9 @@ struct QConvert: ToolCommand {
     switch try completeOverrides(graph) {
     case .complete(let result, let fixed):
       session.printer.report(result.notes)
+      session.printer.report(
+        Diagnostic(
+          "complete-encodings", "every encoding is given: the container is quantized", severity: .note))
       graph = fixed
       return result.graph
     case .open(let names):

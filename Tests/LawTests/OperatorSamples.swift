@@ -99,7 +99,27 @@ private func i(_ shape: Int...) -> TensorType { TensorType(.int64, shape) }
 private func b(_ shape: Int...) -> TensorType { TensorType(.bool, shape) }
 
 /// At least one use of every operator of the registry.
-let operatorSamples = firstSamples + transformerSamples
+let operatorSamples = firstSamples + transformerSamples + codeSamples
+
+private func grid(
+  _ element: DataType, _ scales: [Float], _ zeros: [Int], axis: Int? = nil
+) -> CodeGrid {
+  do { return try CodeGrid(element: element, scales: scales, zeroPoints: zeros, axis: axis) } catch {
+    fatalError("\(error)")
+  }
+}
+
+private let codeSamples: [OperatorSample] = [
+  OperatorSample(QuantizeLinear(grid(.uint8, [0.01], [128])), [f(2, 3, 5)]),
+  OperatorSample(QuantizeLinear(grid(.int8, [0.01, 0.02, 0.03], [0, 0, 0], axis: 1)), [f(2, 3, 5)]),
+  OperatorSample(QuantizeLinear(grid(.int16, [1e-4], [-300])), [f(7)]),
+  OperatorSample(DequantizeLinear(grid(.uint8, [0.01], [128])), [TensorType(.uint8, [2, 3, 5])]),
+  OperatorSample(
+    DequantizeLinear(grid(.int8, [0.01, 0.02, 0.03], [0, 1, -2], axis: 1)),
+    [TensorType(.int8, [2, 3, 5])]),
+  OperatorSample(DequantizeLinear(grid(.uint16, [1e-4], [9])), [TensorType(.uint16, [2, 3])]),
+  OperatorSample(DequantizeLinear(grid(.int32, [1e-4], [0])), [TensorType(.int32, [2, 3])]),
+]
 
 private let transformerSamples: [OperatorSample] = [
   OperatorSample(LayerNorm(axes: [2], epsilon: 1e-5), [f(2, 3, 32), f(32), f(32)]),

@@ -92,7 +92,8 @@ extension NodeContext {
         isWide
         ? constant.materialized().array(of: UInt64.self).map { Float($0) } : constant.floats()
       let wide = Constant(numbers, shape: value.shape)
-      value = self.constant(wide, suffix: "float32")
+      value = builder.constant(
+        wide, named: "\(name).float32", encoding: value.encoding)
       if element == .float32 { return value }
     }
     if value.type.element == .float32, let constant = value.constant, element.isFloat {
