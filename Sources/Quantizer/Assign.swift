@@ -187,6 +187,7 @@ struct Assigner {
 
   /// Encodings for tensors that stay float by choice and that a fixed-point node reads.
   private mutating func findBorders() throws(Diagnostic) {
+    findFixedBorders()
     for node in graph.nodes {
       for slot in node.inputs.indices where rules.need(node, slot) == .unknown {
         guard let id = node.inputs[slot], graph[id].state == .float else { continue }

@@ -1,3 +1,4 @@
+import Calibration
 import IR
 import Operators
 
@@ -20,10 +21,11 @@ public func assignFloatFallback(
   assigner.findUses()
   assigner.leaveOpenFloat()
   try assigner.assignBiases()
+  assigner.findFixedBorders()
   assigner.computeInFloat()
   assigner.settle()
   return QuantizationResult(
-    graph: assigner.graph, notes: assigner.notes, borders: [:],
+    graph: assigner.graph, notes: assigner.notes, borders: assigner.borders,
     dataInvariantOpsRequantize: options.includeDataInvariantOps)
 }
 
@@ -64,6 +66,16 @@ extension Assigner {
       if !isComputable { graph.tensors[index].state = .float }
     }
     constants.removeAll { graph[$0].state == .float }
+  }
+
+  /// Encodings for tensors that stay float and whose range is known without samples.
+  mutating func findFixedBorders() {
+    for node in graph.nodes {
+      for (slot, id) in node.outputs.enumerated() where graph[id].state == .float {
+        guard case .fixedUnit(let signed) = node.op.quantization.output(slot) else { continue }
+        borders[id] = RangeToEncoding.fixedUnit(signed: signed, bitwidth: options.actBitwidth)
+      }
+    }
   }
 
   /// Operators that cannot compute in fixed point, because the range of an operand is not known,

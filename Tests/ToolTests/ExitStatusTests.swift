@@ -97,7 +97,7 @@ struct ExitStatusTests {
     Example("qinspect short.txt", 1, "error:"),
     Example("qinspect verify cut.dlc", 1, "error:"),
     Example("qinspect verify damaged.dlc", 2, "error:"),
-    Example("qinspect diff d.dlc d.dlc", 64, "error:"),
+    Example("qinspect diff d.dlc", 64, "error:"),
     Example("qrun execute d.dlc", 64, "Missing expected argument"),
     Example("qrun execute d.dlc -l @/test.txt --set_output_tensors probabilties", 64, "nearest"),
     Example("qrun execute d.dlc -l @/test.txt --set_output_tensors ,", 64, "names no tensor"),
