@@ -44,8 +44,19 @@ struct QQuantize: ToolCommand {
     return FileReading.withoutExtension(inputDLC) + "_quantized.dlc"
   }
 
+  func validate() throws {
+    if quantization.calibrationOrder == .sequential, calibration.inputList == nil {
+      throw ValidationError("--calibration_order sequential needs --input_list")
+    }
+  }
+
   func perform(in session: ToolSession) throws(Diagnostic) -> ExitStatus {
-    let options = try quantization.options()
+    let configuration = try quantization.config.map { (path) throws(Diagnostic) in
+      try QuantizerConfiguration(path: path)
+    }
+    let options = try quantization.options(configuration ?? .init())
+    if let configuration { session.printer.report(configuration.optionsWithoutEffect(options)) }
+    session.noteInputs([quantization.config].compactMap { $0 })
     var file = try session.phase("read") { () throws(Diagnostic) in
       try ContainerReader.read(path: inputDLC, registry: .standard)
     }
@@ -82,7 +93,11 @@ struct QQuantize: ToolCommand {
       var effective = options.normalized
       effective["output_tensors"] = EffectiveOptions.list(samples?.addedOutputs.sorted() ?? [])
       file.annotations.options.merge(effective) { $1 }
-      try quantize(&file, statistics, options, to: output, session)
+      var used = statistics
+      if options.calibrationOrder == .sequential, let samples {
+        used = try calibration.sequential(file.graph, statistics, samples, options, session)
+      }
+      try quantize(&file, used, options, to: output, session)
     }
     if let rule, let path = depfile.depfile, !dryRun { try AtomicFile.write(rule, to: path) }
     return .done
