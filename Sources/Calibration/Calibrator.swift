@@ -17,6 +17,8 @@ public struct Calibrator: Sendable, Hashable {
   public var steps: QuantizationSteps?
   /// A rule that takes the place of method and schema; not where there is a grid per channel.
   public var rule: RangeRule
+  /// How symmetric grids of a range get their scale.
+  public var symmetricRule = SymmetricRule.qnn
   /// Parameters of the methods.
   public var parameters: CalibratorParameters
 
@@ -177,7 +179,7 @@ public struct Calibrator: Sendable, Hashable {
     RangeToEncoding.candidate(
       min: min, max: max, bitwidth: bitwidth,
       schema: schema == .unsignedSymmetric && !isUnsigned ? .symmetric : schema, strict: strict,
-      steps: steps)
+      steps: steps, rule: symmetricRule)
   }
 
   /// mse is the search with gamma 1 and twice as many candidates.

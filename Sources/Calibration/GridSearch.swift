@@ -66,13 +66,27 @@ struct GridSearch: Sendable {
     }
   }
 
-  /// Trials with different grids, the cheapest first; the earlier of equals first.
-  private func ranked(_ trials: [Trial], _ model: some CostModel) -> [Trial] {
-    var seen = Set<CandidateGrid>()
-    let distinct = trials.filter { seen.insert($0.candidate).inserted }
-    return costed(distinct, model).enumerated()
-      .sorted { ($0.element.cost, $0.offset) < ($1.element.cost, $1.offset) }
-      .map(\.element)
+  /// The `count` cheapest trials with different grids, the cheapest first; the earlier of equals first.
+  private func cheapest(_ trials: [Trial], _ count: Int, _ model: some CostModel) -> [Trial] {
+    // Where a cost is dear, none is computed twice.
+    var distinct = trials
+    if !model.isSmall {
+      var seen = Set<CandidateGrid>()
+      distinct = trials.filter { seen.insert($0.candidate).inserted }
+    }
+    var best: [Trial] = []
+    best.reserveCapacity(count + 1)
+    for trial in costed(distinct, model) {
+      guard best.count < count || trial.cost < best[count - 1].cost else { continue }
+      var place = best.count
+      while place > 0, best[place - 1].cost > trial.cost { place -= 1 }
+      let isKnown = best[..<place].reversed().lazy.prefix { $0.cost == trial.cost }
+        .contains { $0.candidate == trial.candidate }
+      guard !isKnown else { continue }
+      best.insert(trial, at: place)
+      if best.count > count { best.removeLast() }
+    }
+    return best
   }
 
   /// Scales only, as shares of the observed largest magnitude.
@@ -84,12 +98,12 @@ struct GridSearch: Sendable {
     }
     // A few values may lie well on a grid that is somewhat wider than they are.
     let shares = (1...(model.isSmall ? count * 5 / 4 : count)).map { Double($0) * step }
-    let coarse = ranked(shares.map(scaled), model)
+    let coarse = cheapest(shares.map(scaled), Self.starts(model), model)
     func share(_ trial: Trial) -> Double {
       model.maximum > -model.minimum ? trial.high / model.maximum : trial.low / model.minimum
     }
     var best = coarse[0].cost < minMax.cost ? coarse[0] : minMax
-    var around = coarse.prefix(Self.starts(model)).map(share)
+    var around = coarse.map(share)
     for (width, reach) in [(step / 16, 16), (step / 256, 16), (step / 4096, 16)] {
       var trials: [Trial] = []
       for middle in around {
@@ -97,18 +111,18 @@ struct GridSearch: Sendable {
           trials.append(scaled(middle + Double(move) * width))
         }
       }
-      let finer = ranked(trials, model)
+      let finer = cheapest(trials, model.isSmall ? 4 : 1, model)
       if let first = finer.first, first.cost < best.cost { best = first }
-      around = finer.prefix(model.isSmall ? 4 : 1).map(share)
+      around = finer.map(share)
     }
     return best
   }
 
   /// Both ends of the range.
   private func searchRanges(_ model: some CostModel, _ minMax: Trial) -> Trial {
-    let coarse = ranked(coarseRanges(model).map { trial($0.0, $0.1, model) }, model)
+    let ranges = coarseRanges(model).map { trial($0.0, $0.1, model) }
     var best = minMax
-    for start in coarse.prefix(Self.starts(model)) + [minMax] {
+    for start in cheapest(ranges, Self.starts(model), model) + [minMax] {
       let end = descend(from: start, model)
       if end.cost < best.cost { best = end }
     }
@@ -154,7 +168,7 @@ struct GridSearch: Sendable {
           else { continue }
           trials.append(trial(low, high, model))
         }
-        guard let first = ranked(trials, model).first, first.cost < best.cost else { break }
+        guard let first = cheapest(trials, 1, model).first, first.cost < best.cost else { break }
         best = first
       }
       step /= 2

@@ -30,6 +30,9 @@ extension HistogramObserver {
 /// Source: the method NVIDIA published for TensorRT ("8-bit Inference with TensorRT", 2017), with both
 /// ends searched; values that are exactly zero are left out, because every grid holds them.
 struct EntropySearch {
+  /// Least mean number of values in a bin.
+  static let valuesPerBin = 16
+
   let bitwidth: Int
   let schema: QuantizerSchema
   let strict: Bool
@@ -44,6 +47,8 @@ struct EntropySearch {
     _ histogram: HistogramObserver, bitwidth: Int, schema: QuantizerSchema, strict: Bool,
     steps: QuantizationSteps?, jobs: Int
   ) {
+    let bins = max(2, histogram.finiteCount / Self.valuesPerBin)
+    let histogram = histogram.counts.count > bins ? histogram.coarsened(bins: bins) : histogram
     self.histogram = histogram
     self.bitwidth = bitwidth
     self.schema = schema

@@ -57,12 +57,20 @@ extension UInt {
   fileprivate var clampedInt: Int { Int(clamping: self) }
 }
 
+/// How a symmetric grid gets its scale from a range.
+public enum SymmetricRule: String, Sendable, Hashable, CaseIterable {
+  /// The larger magnitude at code 2^(bw-1) - 1 (QNN).
+  case qnn
+  /// Each end at its own last code: max(max / (2^(bw-1) - 1), -min / 2^(bw-1)) (AIMET 2.42).
+  case aimet
+}
+
 extension RangeToEncoding {
   /// The grid and codes of a range under a schema: strict symmetric grids leave the lowest code
   /// unused, `steps` replace the codes of symmetric grids (scale = a / max(|MIN|, |MAX|)).
   static func candidate(
     min: Double, max: Double, bitwidth: Int, schema: QuantizerSchema, strict: Bool = false,
-    steps: QuantizationSteps? = nil
+    steps: QuantizationSteps? = nil, rule: SymmetricRule = .qnn
   ) -> CandidateGrid {
     let full = (1 << bitwidth) - 1
     guard schema.isSymmetric(min: min) else {
@@ -70,6 +78,13 @@ extension RangeToEncoding {
         grid: asymmetric(min: min, max: max, bitwidth: bitwidth), codeMin: 0, codeMax: full)
     }
     guard let steps else {
+      if rule == .aimet, !strict {
+        let range = adjusted(min: min, max: max)
+        let half = Double(1 << (bitwidth - 1))
+        let scale = Swift.max(range.max / (half - 1), -range.min / half)
+        return CandidateGrid(
+          grid: ScaleOffset(scale: Float(scale), offset: Int32(-half)), codeMin: 0, codeMax: full)
+      }
       return CandidateGrid(
         grid: symmetric(min: min, max: max, bitwidth: bitwidth), codeMin: strict ? 1 : 0,
         codeMax: full)

@@ -39,7 +39,8 @@ struct ActivationGroups {
   /// Forms the groups and calibrates them on up to `jobs` threads. `values` is what is known of
   /// activations and tied constants.
   init(
-    _ graph: Graph, values: [TensorID: ObservedValues], options: QuantizerOptions, jobs: Int
+    _ graph: Graph, values: [TensorID: ObservedValues], options: QuantizerOptions, jobs: Int,
+    memo: CalibrationMemo? = nil
   ) throws(Diagnostic) {
     self.graph = graph
     self.options = options
@@ -50,18 +51,23 @@ struct ActivationGroups {
     spread(carriers, edges)
     form(carriers, edges, values)
     if !options.includeDataInvariantOps { try joinConcats() }
-    try calibrate(jobs: jobs)
+    try calibrate(jobs: jobs, memo)
   }
 
   /// Gives every class with known values and without an encoding its own.
-  private mutating func calibrate(jobs: Int) throws(Diagnostic) {
+  private mutating func calibrate(jobs: Int, _ memo: CalibrationMemo?) throws(Diagnostic) {
     let open = groups.indices.filter {
       root($0) == $0 && groups[$0].encoding == nil && groups[$0].values != nil
     }
     let found = parallelMap(open.count, jobs: jobs) { [groups, options] place in
       Result { () throws(Diagnostic) -> Encoding? in
         let group = groups[open[place]]
-        return try group.values?.encoding(by: options.actCalibrator(bitwidth: group.bitwidth))
+        guard let values = group.values else { return nil }
+        func make() throws(Diagnostic) -> Encoding {
+          try values.encoding(by: options.actCalibrator(bitwidth: group.bitwidth))
+        }
+        guard let memo else { return try make() }
+        return try memo.encoding(of: values, bitwidth: group.bitwidth, make)
       }
     }
     for (index, result) in zip(open, found) {

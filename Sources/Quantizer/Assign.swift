@@ -12,6 +12,14 @@ import IR
 public func assignEncodings(
   _ graph: Graph, statistics: Statistics?, options: QuantizerOptions, jobs: Int = 1
 ) throws(Diagnostic) -> QuantizationResult {
+  try assignEncodings(graph, statistics: statistics, options: options, jobs: jobs, memo: nil)
+}
+
+/// The same with encodings remembered from one call to the next, for one graph and one set of options.
+func assignEncodings(
+  _ graph: Graph, statistics: Statistics?, options: QuantizerOptions, jobs: Int,
+  memo: CalibrationMemo?
+) throws(Diagnostic) -> QuantizationResult {
   try options.validate()
   guard !graph.isMaterialized else {
     throw Diagnostic(
@@ -26,7 +34,7 @@ public func assignEncodings(
     if !options.skipNonfinite { try statistics.requireFinite() }
   }
   let kept = try keepingFloat(graph, options.keepFloat)
-  var assigner = Assigner(graph: kept.graph, options: options, jobs: jobs)
+  var assigner = Assigner(graph: kept.graph, options: options, jobs: jobs, memo: memo)
   assigner.notes = kept.notes
   if options.skipNonfinite { try assigner.skipNonfiniteConstants() }
   try assigner.observe(statistics)
@@ -56,6 +64,7 @@ struct Assigner {
   var graph: Graph
   let options: QuantizerOptions
   let jobs: Int
+  let memo: CalibrationMemo?
   var notes: [Diagnostic] = []
   var borders: [TensorID: Encoding] = [:]
   /// What was observed of each activation; values of constants that an operator ties.
@@ -70,9 +79,10 @@ struct Assigner {
   var keptWeights = 0
 
   /// Whether each tensor had nothing decided about it at the start; bias copies come after these.
-  let wasOpen: [Bool]
+  var wasOpen: [Bool]
 
-  init(graph: Graph, options: QuantizerOptions, jobs: Int) {
+  init(graph: Graph, options: QuantizerOptions, jobs: Int, memo: CalibrationMemo?) {
+    self.memo = memo
     self.graph = graph
     self.jobs = jobs
     self.options = options
@@ -101,6 +111,8 @@ struct Assigner {
       guard let id = ids[tensor.name], let values = ObservedValues(tensor) else { continue }
       observed[id] = values
     }
+    placeMasks(statistics, ids)
+    if options.skipNonfinite { try skipNonfiniteConstants() }
     for node in graph.nodes {
       for (slot, id) in node.inputs.enumerated() {
         guard let id, observed[id] == nil, graph[id].type.element == .float32,
@@ -122,7 +134,7 @@ struct Assigner {
 
   /// Encodings of inputs, results and tied constants; then of what lies inside fused pairs.
   mutating func assignActivations() throws(Diagnostic) {
-    let groups = try ActivationGroups(graph, values: observed, options: options, jobs: jobs)
+    let groups = try ActivationGroups(graph, values: observed, options: options, jobs: jobs, memo: memo)
     for node in groups.conflicts {
       notes.append(
         Diagnostic(

@@ -1,6 +1,12 @@
 import Calibration
 import IR
 
+/// The encoding of a weight, and how many of its grids hold nothing but zeros.
+struct WeightResult: Sendable {
+  var encoding: Encoding
+  var zeros: Int
+}
+
 /// A weight whose encoding is to be found.
 private struct WeightWork: Sendable {
   let id: TensorID
@@ -12,11 +18,8 @@ private struct WeightWork: Sendable {
   /// Whether one thread alone would keep the others waiting.
   var isLarge: Bool { constant.type.count > 1 << 18 }
 
-  /// The encoding, and how many of its grids hold nothing but zeros.
-  func result(
-    _ graph: Graph, jobs: Int
-  ) -> Result<(encoding: Encoding, zeros: Int), Diagnostic> {
-    Result { () throws(Diagnostic) in
+  func result(_ graph: Graph, jobs: Int) -> Result<WeightResult, Diagnostic> {
+    Result { () throws(Diagnostic) -> WeightResult in
       let values = constant.floats()
       let whole = try constantRange(graph[id], values)
       do throws(Diagnostic) {
@@ -24,11 +27,13 @@ private struct WeightWork: Sendable {
           let encoding =
             values.isEmpty
             ? try calibrator.encoding(min: 0, max: 0) : try calibrator.encoding(of: values, jobs: jobs)
-          return (encoding, whole == 0...0 ? 1 : 0)
+          return WeightResult(encoding: encoding, zeros: whole == 0...0 ? 1 : 0)
         }
         let shape = constant.type.shape
         let zeros = channelRanges(values, shape: shape, axis: axis).count { $0 == 0...0 }
-        return (try calibrator.encoding(of: values, shape: shape, axis: axis, jobs: jobs), zeros)
+        return WeightResult(
+          encoding: try calibrator.encoding(of: values, shape: shape, axis: axis, jobs: jobs),
+          zeros: zeros)
       } catch {
         throw error.about(tensor: graph[id].name)
       }
@@ -102,16 +107,19 @@ extension Assigner {
       let calibrator = options.paramCalibrator(bitwidth: graph[id].bitwidth)
       work.append(WeightWork(id: id, constant: constant, axis: axis, calibrator: calibrator))
     }
-    var results = parallelMap(work.count, jobs: jobs) { [work, graph] place in
-      work[place].isLarge ? nil : work[place].result(graph, jobs: 1)
+    var results = parallelMap(work.count, jobs: jobs) {
+      [work, graph, memo] place -> Result<WeightResult, Diagnostic>? in
+      if let known = memo?[weight: work[place].id] { return .success(known) }
+      return work[place].isLarge ? nil : work[place].result(graph, jobs: 1)
     }
-    for place in work.indices where work[place].isLarge {
+    for place in work.indices where results[place] == nil {
       results[place] = work[place].result(graph, jobs: jobs)
     }
     var zeroChannels = 0
     var zeroWeights = 0
     for (item, result) in zip(work, results) {
       guard let found = try result?.get() else { continue }
+      memo?[weight: item.id] = found
       give(item.id, found.encoding, .calibrated)
       zeroChannels += found.zeros
       zeroWeights += found.zeros > 0 ? 1 : 0
@@ -226,6 +234,7 @@ extension Assigner {
     if options.adjustsBiasEncoding {
       for bias in biases { try widenWeight(of: bias.use, bias: bias.id, bias.values) }
     }
+    noteNoisyBiases()
     var names = NameTable(graph)
     for bias in biases {
       let encoding = biasEncoding(bias.use, bias.values)
@@ -327,12 +336,15 @@ extension Assigner {
           hint: "give a larger scale, or use --bias_bitwidth 8 or --no-adjust_bias_encoding")
       }
       graph[id].encoding?.channels[channel].scale = new
+      let what = weight.axis == nil ? "whole weight" : "weight's channel \(channel)"
       notes.append(
         Diagnostic(
           "bias-widened",
-          "scale of the weight's channel \(channel) widened from \(old) to \(new): bias "
-            + "\(graph[bias].name) holds \(value)",
-          at: .init(node: node.name, tensor: graph[id].name), severity: .note))
+          "scale of the \(what) widened from \(old) to \(new), \(new / old) times, for bias "
+            + "\(graph[bias].name), which holds \(value)",
+          at: .init(node: node.name, tensor: graph[id].name),
+          hint: weight.axis == nil ? "--use_per_channel_quantization widens single channels only" : nil,
+          severity: weight.axis == nil ? .warning : .note))
     }
   }
 

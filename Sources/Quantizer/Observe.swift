@@ -24,14 +24,14 @@ public struct ObservationOptions: Sendable, Hashable {
   }
 }
 
-/// What one worker has: its executor and its own observers; tables for counting, which all observers
-/// share.
-private struct ObservationWorker {
-  let executor: any PlanWorker
-  var observers: [TensorStatistics]
-  let scratch = HistogramScratch()
-  var hash = CalibrationHash()
-  var samples = 0
+/// Samples to run: how many, where they come from, what they are called, on how many threads.
+struct SampleRun {
+  var count: Int
+  var jobs: Int
+  var load: SampleLoader
+  var name: @Sendable (Int) -> String
+  /// Told the number of finished samples, from several threads.
+  var progress: (@Sendable (_ done: Int) -> Void)?
 }
 
 /// Runs the float graph over the samples and observes every tensor of its ``ObservationSet``, in
@@ -39,59 +39,107 @@ private struct ObservationWorker {
 /// and every order of the samples.
 ///
 /// A NaN or an infinity is an error that names tensor, sample and element, unless `options` leave them
-/// out; then a tensor without any finite value is one. `progress` is told the
-/// number of finished samples, from several threads; `sampleName` names a sample in messages.
+/// out; then a tensor without any finite value is one. What a Softmax turns into nothing is left out
+/// and counted (``MaskedValues``). `progress` is told the number of finished samples, from several
+/// threads; `sampleName` names a sample in messages.
 public func observe(
   _ graph: Graph, backend: any Backend, sampleCount: Int, load: @escaping SampleLoader, jobs: Int,
   options: ObservationOptions = .init(),
   sampleName: @escaping @Sendable (Int) -> String = { "\($0 + 1)" },
   progress: (@Sendable (_ done: Int) -> Void)? = nil
 ) throws(Diagnostic) -> Statistics {
-  guard sampleCount > 0 else {
-    throw Diagnostic("no-samples", "calibration needs at least one sample")
-  }
-  var statistics = Statistics(observing: graph, histograms: options.histograms)
   let set = ObservationSet(graph)
-  var slots: [TensorID: Int] = [:]
-  for (slot, id) in set.tensors.enumerated() { slots[id] = slot }
+  let observed = ObservedGraph(
+    graph: graph, tensors: set.tensors, paths: graph.softmaxPaths(), options: options)
   let plan = try backend.prepare(
     graph, options: PlanOptions(simulate: false, taps: Set(set.intermediates)))
-  let observed = ObservedGraph(graph: graph, slots: slots, options: options)
-  let empty = statistics.tensors
-  let done = Mutex(0)
+  var statistics = try observed.run(
+    plan,
+    SampleRun(
+      count: sampleCount, jobs: jobs, load: load, name: sampleName, progress: progress))
+  statistics.graphHash = graph.observationHash()
+  statistics.backends = [backend.description]
+  return statistics
+}
 
-  let workers = try runSamples(
-    count: sampleCount, jobs: max(1, min(jobs, sampleCount)),
-    makeState: { (_: Int) throws(Diagnostic) -> ObservationWorker in
-      ObservationWorker(executor: try plan.makeWorker(), observers: empty)
-    },
-    body: { (worker: inout ObservationWorker, index: Int) throws(Diagnostic) in
-      let inputs = try load(index)
-      do throws(Diagnostic) {
-        try observed.run(inputs, on: &worker)
-      } catch {
-        throw error.inSample(sampleName(index))
-      }
-      if let progress {
-        let count = done.withLock { (value: inout Int) -> Int in
-          value += 1
-          return value
-        }
-        progress(count)
-      }
-    })
+/// What one worker has: its executor and its own observers; memory for counting, which all observers
+/// share.
+private struct ObservationWorker {
+  let executor: any PlanWorker
+  var observers: [TensorStatistics]
+  let scratch = HistogramScratch()
+  let filter = MaskFilter()
+  var hash = CalibrationHash()
+  var samples = 0
+}
 
-  for worker in workers {
-    statistics.sampleCount += worker.samples
-    statistics.calibrationHash.merge(worker.hash)
-    for slot in worker.observers.indices {
-      statistics.tensors[slot].merge(worker.observers[slot])
-    }
+/// A graph and the tensors that are watched while it runs.
+struct ObservedGraph: Sendable {
+  let graph: Graph
+  let tensors: [TensorID]
+  let options: ObservationOptions
+  /// The place of each watched tensor among the observers.
+  private let slots: [TensorID: Int]
+  /// The ways of watched tensors that a Softmax alone reads.
+  private let paths: [TensorID: SoftmaxPath]
+
+  init(
+    graph: Graph, tensors: [TensorID], paths: [TensorID: SoftmaxPath], options: ObservationOptions
+  ) {
+    self.graph = graph
+    self.tensors = tensors
+    self.options = options
+    self.paths = paths
+    var slots: [TensorID: Int] = [:]
+    for (slot, id) in tensors.enumerated() { slots[id] = slot }
+    self.slots = slots
   }
-  for (tensor, id) in zip(statistics.tensors, set.tensors) where !tensor.observer.hasRange {
-    if graph[id].type.count == 0 {
+
+  /// Runs the samples; the graph's hash and the backend are left to the caller.
+  func run(_ plan: any Plan, _ samples: SampleRun) throws(Diagnostic) -> Statistics {
+    guard samples.count > 0 else {
+      throw Diagnostic("no-samples", "calibration needs at least one sample")
+    }
+    let empty = tensors.map { TensorStatistics(name: graph[$0].name, histograms: options.histograms) }
+    let done = Mutex(0)
+    let workers = try runSamples(
+      count: samples.count, jobs: max(1, min(samples.jobs, samples.count)),
+      makeState: { (_: Int) throws(Diagnostic) -> ObservationWorker in
+        ObservationWorker(executor: try plan.makeWorker(), observers: empty)
+      },
+      body: { (worker: inout ObservationWorker, index: Int) throws(Diagnostic) in
+        let inputs = try samples.load(index)
+        do throws(Diagnostic) {
+          try observe(inputs, on: &worker)
+        } catch {
+          throw error.inSample(samples.name(index))
+        }
+        if let progress = samples.progress {
+          let count = done.withLock { (value: inout Int) -> Int in
+            value += 1
+            return value
+          }
+          progress(count)
+        }
+      })
+    var statistics = Statistics(graphHash: "", tensors: empty)
+    for worker in workers {
+      statistics.sampleCount += worker.samples
+      statistics.calibrationHash.merge(worker.hash)
+      for slot in worker.observers.indices {
+        statistics.tensors[slot].merge(worker.observers[slot])
+      }
+    }
+    for (tensor, id) in zip(statistics.tensors, tensors) { try check(tensor, graph[id].type) }
+    return statistics
+  }
+
+  /// Throws where nothing is known of a tensor after all samples.
+  private func check(_ tensor: TensorStatistics, _ type: TensorType) throws(Diagnostic) {
+    guard !tensor.observer.hasRange, tensor.masked.count == 0 else { return }
+    if type.count == 0 {
       throw Diagnostic(
-        "empty-tensor", "it has no elements (\(graph[id].type)), so calibration finds no range",
+        "empty-tensor", "it has no elements (\(type)), so calibration finds no range",
         at: .init(tensor: tensor.name), hint: "convert the model with shapes that hold data")
     }
     if tensor.observer.count > 0 {
@@ -104,18 +152,11 @@ public func observe(
       "unobserved-tensor", "the runtime showed no value of an observed tensor",
       at: .init(tensor: tensor.name), kind: .internal)
   }
-  statistics.backends = [backend.description]
-  return statistics
-}
-
-/// The observed graph and the place of each watched tensor among the observers.
-private struct ObservedGraph: Sendable {
-  let graph: Graph
-  let slots: [TensorID: Int]
-  let options: ObservationOptions
 
   /// Hashes, checks, runs and observes one sample.
-  func run(_ inputs: [Bytes], on worker: inout ObservationWorker) throws(Diagnostic) {
+  private func observe(
+    _ inputs: [Bytes], on worker: inout ObservationWorker
+  ) throws(Diagnostic) {
     guard inputs.count == graph.inputs.count else {
       throw Diagnostic(
         "sample-inputs", "a sample has \(inputs.count) inputs, the graph \(graph.inputs.count)")
@@ -132,34 +173,42 @@ private struct ObservedGraph: Sendable {
     }
     defer { withExtendedLifetime(ready) {} }
     worker.hash.add(digest: digest(ready))
-    for (id, bytes) in zip(graph.inputs, ready) where slots[id] != nil {
-      try observe(id, bytes.buffer, &worker.observers, worker.scratch)
-    }
-    let (executor, scratch) = (worker.executor, worker.scratch)
     // The tap may not capture an inout parameter: the observers go to a local variable and back.
     var observers = worker.observers
     worker.observers = []
     defer { worker.observers = observers }
+    let (executor, scratch, filter) = (worker.executor, worker.scratch, worker.filter)
+    for (id, bytes) in zip(graph.inputs, ready) {
+      try observe(id, bytes.buffer, &observers, scratch, filter)
+    }
     _ = try executor.run(
       ready,
       tap: { (id: TensorID, view: TensorView) throws(Diagnostic) in
-        try observe(id, view.bytes, &observers, scratch)
+        try observe(id, view.bytes, &observers, scratch, filter)
       })
     worker.samples += 1
   }
 
   private func observe(
     _ id: TensorID, _ bytes: UnsafeRawBufferPointer, _ observers: inout [TensorStatistics],
-    _ scratch: HistogramScratch
+    _ scratch: HistogramScratch, _ filter: MaskFilter
   ) throws(Diagnostic) {
     guard let slot = slots[id] else { return }
-    let values = bytes.assumingMemoryBound(to: Float.self)
+    let all = bytes.assumingMemoryBound(to: Float.self)
+    var values = all
+    if let path = paths[id] {
+      let found = filter.unmasked(all, shape: graph[id].type.shape, path: path)
+      values = found.values
+      observers[slot].masked.merge(found.masked)
+    }
     var seen = MinMaxObserver()
     seen.observe(values)
-    if let element = seen.firstNonFinite, !options.skipNonfinite {
+    if seen.nonFinite > 0, !options.skipNonfinite {
+      let left = Set(values.lazy.filter { !$0.isFinite }.map(\.bitPattern))
+      let element = all.firstIndex { left.contains($0.bitPattern) } ?? 0
       throw Diagnostic(
         "non-finite-activation",
-        "\(seen.nonFinite) of \(seen.count) values are NaN or infinite, the first is element "
+        "\(seen.nonFinite) of \(all.count) values are NaN or infinite, the first is element "
           + "\(element)",
         at: .init(tensor: graph[id].name),
         hint: "look at the sample with qinspect or NumPy; --skip_nonfinite leaves such values out")

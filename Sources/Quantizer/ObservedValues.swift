@@ -8,12 +8,14 @@ struct ObservedValues: Sendable, Hashable {
   var range: ClosedRange<Double>
   /// Counts of the same values.
   var histogram: HistogramObserver?
+  /// What the grid must reach so that masked values stay suppressed, where there are any.
+  var floor: Double?
 
-  /// What statistics tell of a tensor; nil where it has no finite value.
+  /// What statistics tell of a tensor; nil where it has no finite value and no mask.
   init?(_ statistics: TensorStatistics) {
     let seen = statistics.observer
-    guard seen.hasRange else { return nil }
-    range = Double(seen.minimum)...Double(seen.maximum)
+    guard seen.hasRange || statistics.masked.count > 0 else { return nil }
+    range = seen.hasRange ? Double(seen.minimum)...Double(seen.maximum) : 0...0
     histogram = statistics.histogram
   }
 
@@ -40,6 +42,7 @@ struct ObservedValues: Sendable, Hashable {
 
   /// Adds the values of another tensor.
   mutating func merge(_ other: ObservedValues) {
+    floor = [floor, other.floor].compactMap { $0 }.min()
     range = min(range.lowerBound, other.range.lowerBound)...max(range.upperBound, other.range.upperBound)
     if let more = other.histogram, histogram != nil {
       histogram?.merge(more)
@@ -51,12 +54,23 @@ struct ObservedValues: Sendable, Hashable {
   /// The encoding that a calibrator makes of these values. Throws `statistics-extrema-only` where it
   /// needs a histogram and there is none.
   func encoding(by calibrator: Calibrator, jobs: Int = 1) throws(Diagnostic) -> Encoding {
+    let found = try encodingOfValues(by: calibrator, jobs: jobs)
+    guard let floor, floor < found.minimum() else { return found }
+    return try calibrator.encoding(min: floor, max: found.maximum())
+  }
+
+  private func encodingOfValues(
+    by calibrator: Calibrator, jobs: Int
+  ) throws(Diagnostic) -> Encoding {
     guard calibrator.method != .minMax, calibrator.rule == .none else {
       return try calibrator.encoding(min: range.lowerBound, max: range.upperBound)
     }
     guard let histogram else {
       throw Diagnostic(
         "statistics-extrema-only", "calibration by \(calibrator.method.rawValue) needs a histogram")
+    }
+    guard histogram.extrema.hasRange else {
+      return try calibrator.encoding(min: range.lowerBound, max: range.upperBound)
     }
     return try calibrator.encoding(of: histogram, jobs: jobs)
   }

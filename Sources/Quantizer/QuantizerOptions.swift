@@ -1,6 +1,14 @@
 import Calibration
 import IR
 
+/// What activations are observed on (`--calibration_order`).
+public enum CalibrationOrder: String, Sendable, Hashable, CaseIterable {
+  /// The float graph, all tensors at once.
+  case simultaneous
+  /// Each tensor with everything before it quantized.
+  case sequential
+}
+
 /// What the command line decides about encodings; the defaults are the command line's.
 public struct QuantizerOptions: Sendable, Hashable {
   /// Bits of activations: 8 or 16.
@@ -21,10 +29,17 @@ public struct QuantizerOptions: Sendable, Hashable {
   public var actRule = RangeRule.none
   /// A rule that makes grids of weights per tensor in place of method and schema.
   public var paramRule = RangeRule.none
+  /// How symmetric grids of weights get their scale from a range.
+  public var symmetricRule = SymmetricRule.qnn
   /// Symmetric grids leave the lowest code unused.
   public var strictSymmetric = false
   /// The codes that symmetric grids may use, all where nil.
   public var steps: QuantizationSteps?
+  /// What activations are observed on; statistics themselves carry the choice.
+  public var calibrationOrder = CalibrationOrder.simultaneous
+  /// How far below the largest value of its row a masked position lies in a Softmax's input, at most
+  /// ``Masking/distance``; less is finer steps for the scores, at 8 bits above all.
+  public var maskDistance = Masking.distance
   /// NaN and infinities in samples and weights are left out.
   public var skipNonfinite = false
   /// How ranges of activations become grids.
@@ -74,6 +89,11 @@ public struct QuantizerOptions: Sendable, Hashable {
     try check("float_bias_bitwidth", floatBiasBitwidth ?? 32, [16, 32])
     try actParameters.validate()
     try paramParameters.validate()
+    guard (15...Masking.distance).contains(maskDistance) else {
+      throw Diagnostic(
+        "bad-parameter", "mask_distance is \(maskDistance), it must be 15 to \(Masking.distance)",
+        hint: "e^-15 = 3e-7 is what a masked position keeps", kind: .usage)
+    }
     guard actRule != .adjusted else {
       throw Diagnostic(
         "bad-rule", "the adjusted quantizer is one of weights, not of activations", kind: .usage)
@@ -102,9 +122,11 @@ public struct QuantizerOptions: Sendable, Hashable {
 
   /// What makes encodings of weights.
   public func paramCalibrator(bitwidth: Int? = nil) -> Calibrator {
-    Calibrator(
+    var calibrator = Calibrator(
       method: paramCalibration, schema: paramSchema, bitwidth: bitwidth ?? weightsBitwidth,
       strict: strictSymmetric, steps: steps, rule: paramRule, parameters: paramParameters)
+    calibrator.symmetricRule = symmetricRule
+    return calibrator
   }
 
   /// What makes encodings of biases with a grid of their own: the parameters' schema, the whole range.
@@ -127,7 +149,10 @@ public struct QuantizerOptions: Sendable, Hashable {
       "act_quantizer_calibration": actCalibration.rawValue,
       "param_quantizer_calibration": paramCalibration.rawValue,
       "restrict_quantization_steps": steps?.description ?? "none",
+      "symmetric_rule": symmetricRule.rawValue,
       "strict_symmetric": "\(strictSymmetric)",
+      "mask_distance": "\(maskDistance)",
+      "calibration_order": calibrationOrder.rawValue,
       "skip_nonfinite": "\(skipNonfinite)",
       "act_quantizer_schema": actSchema.rawValue,
       "param_quantizer_schema": paramSchema.rawValue,

@@ -19,6 +19,15 @@ public struct TensorStatistics: Sendable, Hashable {
     seen = .extrema(observer)
   }
 
+  /// What a Softmax alone reads and turns into nothing: left out of extrema and histogram.
+  public var masked = MaskedValues()
+
+  /// Makes the empty record of a tensor.
+  public init(name: String, histograms: Bool) {
+    self.name = name
+    seen = histograms ? .histogram(HistogramObserver()) : .extrema(MinMaxObserver())
+  }
+
   /// Makes the record of a tensor with a histogram.
   public init(name: String, histogram: HistogramObserver) {
     self.name = name
@@ -65,6 +74,7 @@ public struct TensorStatistics: Sendable, Hashable {
 
   /// Adds what another record saw; the name stays.
   public mutating func merge(_ other: TensorStatistics) {
+    masked.merge(other.masked)
     if observer.count == 0 {
       seen = other.seen
     } else if other.observer.count > 0 {
@@ -164,9 +174,7 @@ public struct Statistics: Sendable, Hashable {
     self.init(
       graphHash: graph.observationHash(),
       tensors: ObservationSet(graph).tensors.map {
-        histograms
-          ? TensorStatistics(name: graph[$0].name, histogram: HistogramObserver())
-          : TensorStatistics(name: graph[$0].name, observer: MinMaxObserver())
+        TensorStatistics(name: graph[$0].name, histograms: histograms)
       })
   }
 

@@ -16,6 +16,15 @@ private struct StatisticsDocument: Codable {
     var nonfinite: Int?
     /// Absent where only extrema were observed, and in version 1.
     var histogram: String?
+    /// Values that a Softmax turns into nothing, not among `count`; absent where zero.
+    var masked: Int?
+    /// Least of the largest values of rows with such values.
+    var leastRowMaximum: Double?
+
+    enum CodingKeys: String, CodingKey {
+      case name, min, max, count, zeros, nonfinite, histogram, masked
+      case leastRowMaximum = "least_row_maximum"
+    }
   }
   var format: String
   var version: Int
@@ -37,16 +46,21 @@ extension Statistics {
     var records: [StatisticsDocument.TensorRecord] = []
     for tensor in tensors {
       let seen = tensor.observer
-      guard seen.hasRange else {
+      guard seen.hasRange || tensor.masked.count > 0 else {
         throw Diagnostic(
           "statistics-empty", "no value was observed", at: .init(tensor: tensor.name))
       }
+      let isEmpty = !seen.hasRange
       records.append(
         .init(
-          name: tensor.name, min: Double(seen.minimum), max: Double(seen.maximum),
-          count: seen.count, zeros: seen.zeros,
+          name: tensor.name, min: isEmpty ? 0 : Double(seen.minimum),
+          max: isEmpty ? 0 : Double(seen.maximum), count: seen.count, zeros: seen.zeros,
           nonfinite: seen.nonFinite > 0 ? seen.nonFinite : nil,
-          histogram: tensor.histogram.map { Data(CountCoding.encoded($0.counts)).base64EncodedString() }))
+          histogram: tensor.histogram.map {
+            Data(CountCoding.encoded($0.counts)).base64EncodedString()
+          },
+          masked: tensor.masked.count > 0 ? tensor.masked.count : nil,
+          leastRowMaximum: tensor.masked.leastRowMaximum.map { Double($0) }))
     }
     let document = StatisticsDocument(
       format: formatName, version: formatVersion, graph: graphHash,
@@ -104,29 +118,47 @@ extension Statistics {
       else {
         throw statisticsFailure("min and max must be Float32 values, min not above max", path)
       }
-      let skipped = record.nonfinite ?? 0
-      guard record.count > 0, record.zeros >= 0, skipped >= 0, skipped < record.count,
-        record.zeros <= record.count - skipped
-      else {
-        throw statisticsFailure("count, zeros and nonfinite do not fit together", path)
+      var tensor = try Self.tensor(record, least, most, path)
+      tensor.masked.count = record.masked ?? 0
+      if let number = record.leastRowMaximum {
+        guard let value = Float(exactly: number), value.isFinite, tensor.masked.count > 0 else {
+          throw statisticsFailure("this is no Float32 of a masked tensor", "\(path).least_row_maximum")
+        }
+        tensor.masked.leastRowMaximum = value
       }
-      let extrema = MinMaxObserver(
-        minimum: least, maximum: most, count: record.count, zeros: record.zeros, nonFinite: skipped)
-      guard let text = record.histogram else {
-        list.append(TensorStatistics(name: record.name, observer: extrema))
-        continue
-      }
-      guard let data = Data(base64Encoded: text), let counts = CountCoding.decoded([UInt8](data)),
-        let histogram = HistogramObserver(extrema: extrema, counts: counts)
-      else {
-        throw statisticsFailure("the counts do not fit min, max, count and zeros", "\(path).histogram")
-      }
-      list.append(TensorStatistics(name: record.name, histogram: histogram))
+      list.append(tensor)
     }
     self.init(
       graphHash: document.graph, calibrationHash: calibration, sampleCount: document.samples,
       backends: document.backends, tensors: list)
     hashVersion = document.version
+  }
+
+  /// Reads counts and histogram of a record whose extrema are sound.
+  private static func tensor(
+    _ record: StatisticsDocument.TensorRecord, _ least: Float, _ most: Float, _ path: String
+  ) throws(Diagnostic) -> TensorStatistics {
+    let (skipped, masked) = (record.nonfinite ?? 0, record.masked ?? 0)
+    guard masked >= 0, skipped >= 0, record.zeros >= 0 else {
+      throw statisticsFailure("a count is negative", path)
+    }
+    if masked > 0, record.count == 0, record.zeros == 0, skipped == 0 {
+      return TensorStatistics(name: record.name, histograms: record.histogram != nil)
+    }
+    guard record.count > 0, skipped < record.count, record.zeros <= record.count - skipped else {
+      throw statisticsFailure("count, zeros and nonfinite do not fit together", path)
+    }
+    let extrema = MinMaxObserver(
+      minimum: least, maximum: most, count: record.count, zeros: record.zeros, nonFinite: skipped)
+    guard let text = record.histogram else {
+      return TensorStatistics(name: record.name, observer: extrema)
+    }
+    guard let data = Data(base64Encoded: text), let counts = CountCoding.decoded([UInt8](data)),
+      let histogram = HistogramObserver(extrema: extrema, counts: counts)
+    else {
+      throw statisticsFailure("the counts do not fit min, max, count and zeros", "\(path).histogram")
+    }
+    return TensorStatistics(name: record.name, histogram: histogram)
   }
 
   /// Reads a file that `--save_stats` wrote. Errors name the file.

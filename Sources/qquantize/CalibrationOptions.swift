@@ -112,16 +112,38 @@ struct CalibrationOptions: ParsableArguments {
   private func observed(
     _ graph: Graph, _ source: SampleSource, _ options: ObservationOptions, _ session: ToolSession
   ) throws(Diagnostic) -> Statistics {
-    // Tapped tensors keep their memory, so an arena holds up to all activations.
-    let arena = graph.tensors.lazy.filter { $0.constant == nil }
-      .reduce(0) { $0 + $1.type.logical.byteCount }
-    let workers = Jobs.resolve(requested: jobs.jobs, arenaBytes: arena, work: source.count)
     let progress = session.progress("calibrating", total: source.count)
     defer { progress.finish() }
     return try observe(
       graph, backend: (backend ?? .onednn).backend, sampleCount: source.count,
-      load: { (index) throws(Diagnostic) in try source.load(index) }, jobs: workers,
+      load: { (index) throws(Diagnostic) in try source.load(index) }, jobs: workers(graph, source),
       options: options, sampleName: { source.name(of: $0) }, progress: { _ in progress.advance() })
+  }
+
+  /// Observes again, each tensor with everything before it quantized.
+  func sequential(
+    _ graph: Graph, _ float: Statistics, _ samples: CalibrationSamples, _ options: QuantizerOptions,
+    _ session: ToolSession
+  ) throws(Diagnostic) -> Statistics {
+    let source = samples.source
+    return try session.phase("calibrate in order") { () throws(Diagnostic) in
+      let progress = session.progress(
+        "calibrating in order", total: graph.sequentialRuns * source.count)
+      defer { progress.finish() }
+      return try observeSequentially(
+        graph, float: float, options: options, backend: (backend ?? .onednn).backend,
+        sampleCount: source.count,
+        load: { (index) throws(Diagnostic) in try source.load(index) },
+        jobs: workers(graph, source), sampleName: { source.name(of: $0) },
+        progress: { _, _ in progress.advance() })
+    }
+  }
+
+  private func workers(_ graph: Graph, _ source: SampleSource) -> Int {
+    // Tapped tensors keep their memory, so an arena holds up to all activations.
+    let arena = graph.tensors.lazy.filter { $0.constant == nil }
+      .reduce(0) { $0 + $1.type.logical.byteCount }
+    return Jobs.resolve(requested: jobs.jobs, arenaBytes: arena, work: source.count)
   }
 }
 

@@ -62,6 +62,9 @@ struct QQuantize: ToolCommand {
     if ignoresOverrides, overrides.isGiven {
       throw ValidationError("--ignore_quantization_overrides and --quantization_overrides exclude each other")
     }
+    if quantization.calibrationOrder == .sequential, calibration.inputList == nil {
+      throw ValidationError("--calibration_order sequential needs --input_list")
+    }
   }
 
   /// Where the container goes; nil where only statistics are wanted.
@@ -77,9 +80,14 @@ struct QQuantize: ToolCommand {
   }
 
   func perform(in session: ToolSession) throws(Diagnostic) -> ExitStatus {
-    var options = try quantization.options()
+    let configuration = try quantization.config.map { (path) throws(Diagnostic) in
+      try QuantizerConfiguration(path: path)
+    }
+    var options = try quantization.options(configuration ?? .init())
     float.apply(to: &options)
     session.printer.report(target.notes)
+    if let configuration { session.printer.report(configuration.optionsWithoutEffect(options)) }
+    session.noteInputs([quantization.config].compactMap { $0 })
     var file = try session.phase("read") { () throws(Diagnostic) in
       try ContainerReader.read(path: inputDLC, registry: .standard)
     }
@@ -129,7 +137,11 @@ struct QQuantize: ToolCommand {
       effective.merge(preserve.effective) { $1 }
       effective["output_tensors"] = EffectiveOptions.list(samples?.addedOutputs.sorted() ?? [])
       file.annotations.options.merge(effective) { $1 }
-      try quantize(&file, statistics, options, to: output, session)
+      var used = statistics
+      if options.calibrationOrder == .sequential, let samples {
+        used = try calibration.sequential(file.graph, statistics, samples, options, session)
+      }
+      try quantize(&file, used, options, to: output, session)
     }
     if let rule, let path = depfile.depfile, !dryRun { try AtomicFile.write(rule, to: path) }
     return .done

@@ -16,8 +16,8 @@ struct QuantizationOptions: ParsableArguments {
   var actBitwidth = 8
   @Option(
     name: [.customLong("bias_bitwidth"), .customLong("bias_bw")],
-    help: ArgumentHelp("Bits of biases: 8 or 32.", valueName: "bits"))
-  var biasBitwidth = 8
+    help: ArgumentHelp("Bits of biases: 8 or 32 (default: 8).", valueName: "bits"))
+  var biasBitwidth: Int?
   @Option(
     name: .customLong("act_quantizer_calibration"),
     help: "From observed values to ranges of activations (default: min-max).")
@@ -51,6 +51,10 @@ struct QuantizationOptions: ParsableArguments {
     help: ArgumentHelp(
       "Least and largest code of symmetric grids, \"-0x80 0x7F\" say.", valueName: "MIN MAX"))
   var restrictSteps: String?
+  @Option(
+    name: .customLong("calibration_order"),
+    help: "Observe all tensors on the float graph, or each with everything before it quantized.")
+  var calibrationOrder = CalibrationOrder.simultaneous
   @Flag(
     name: .customLong("skip_nonfinite"),
     help: "Leave NaN and infinities out of samples and weights, and count them.")
@@ -81,6 +85,14 @@ struct QuantizationOptions: ParsableArguments {
     name: .customLong("keep_float"),
     help: ArgumentHelp("Leave the operators of these names in float; repeatable.", valueName: "glob"))
   var keepFloat: [String] = []
+  @Flag(
+    name: .customLong("use_aimet_quantizer"),
+    help: "AIMET's defaults: symmetric weights per channel, biases of 32 bits.")
+  var useAIMETQuantizer = false
+  @Option(
+    name: [.customShort("c"), .customLong("config")],
+    help: ArgumentHelp("YAML file with parameters of calibration.", valueName: "file"))
+  var config: String?
   @Flag(
     name: .customLong("include_data_invariant_ops"),
     help: "Operators that only move data get encodings of their own.")
@@ -120,24 +132,37 @@ struct QuantizationOptions: ParsableArguments {
     return found
   }
 
-  /// The quantizer's options; throws where a width is none it takes.
-  func options() throws(Diagnostic) -> QuantizerOptions {
+  /// The quantizer's options; throws where one has a value that it cannot take. What the file says
+  /// comes first: options win.
+  func options(
+    _ configuration: QuantizerConfiguration = .init()
+  ) throws(Diagnostic) -> QuantizerOptions {
     var options = QuantizerOptions()
     options.weightsBitwidth = weightsBitwidth
     options.actBitwidth = actBitwidth
-    options.biasBitwidth = biasBitwidth
-    options.actSchema = actSchema ?? .asymmetric
-    options.paramSchema = paramSchema ?? .asymmetric
+    options.biasBitwidth = biasBitwidth ?? (useAIMETQuantizer ? 32 : 8)
+    options.perChannel = perChannel || useAIMETQuantizer
+    if useAIMETQuantizer, paramQuantizer == nil {
+      options.symmetricRule = .aimet
+      options.paramSchema = .symmetric
+    }
+    options.actSchema = actSchema ?? options.actSchema
+    options.paramSchema = paramSchema ?? options.paramSchema
     options.actCalibration = actCalibration ?? .minMax
     options.paramCalibration = paramCalibration ?? .minMax
     _ = try LegacyQuantizer.apply(act: actQuantizer, param: paramQuantizer, to: &options)
-    options.actParameters.percentile = percentile ?? options.actParameters.percentile
-    options.paramParameters.percentile = percentile ?? options.paramParameters.percentile
+    options.actParameters = configuration.act
+    options.paramParameters = configuration.param
+    options.maskDistance = configuration.maskDistance ?? options.maskDistance
+    if let percentile {
+      options.actParameters.percentile = percentile
+      options.paramParameters.percentile = percentile
+    }
     options.steps = try restrictSteps.map { text throws(Diagnostic) in
       try QuantizationSteps(parsing: text)
     }
+    options.calibrationOrder = calibrationOrder
     options.skipNonfinite = skipNonfinite
-    options.perChannel = perChannel
     options.perRow = perRow
     options.perRowBias = perRowBias
     options.packs4BitWeights = packs4BitWeights
@@ -156,4 +181,5 @@ extension LegacyQuantizer: ExpressibleByArgument {
 }
 
 extension QuantizerSchema: ExpressibleByArgument {}
+extension CalibrationOrder: ExpressibleByArgument {}
 extension CalibrationMethod: ExpressibleByArgument {}

@@ -312,7 +312,7 @@ import Testing
     #expect(encoding.codeMin == 28 && encoding.codeMax == 191 && encoding.channels[0].scale == 0.01)
     for change in [{ $0.steps = narrow }, { $0.strictSymmetric = true }] as [(inout QuantizerOptions) -> Void] {
       let unused = try annotated(try graph(convolutions), [:], change)
-      #expect(unused.notes.map(\.code) == ["option-without-effect"])
+      #expect(unused.notes.map(\.code).filter { $0 != "bias-noise" } == ["option-without-effect"])
     }
     let wide = try QuantizationSteps(minimum: -0x8000, maximum: 0x7F7F)
     let error = #expect(throws: Diagnostic.self) {
@@ -371,7 +371,7 @@ import Testing
     broken[id].constant = Constant([0.5, .nan, 0, .infinity, 0.25, 0], shape: [1, 1, 2, 3])
     #expect(throws: Diagnostic.self) { try annotated(broken) }
     let mended = try annotated(broken) { $0.skipNonfinite = true }
-    #expect(mended.notes.map(\.code) == ["skipped-nonfinite"])
+    #expect(mended.notes.map(\.code).contains("skipped-nonfinite"))
     #expect(try mended.graph.find("w").constant?.floats() == [0.5, 0, 0, 0.5, 0.25, 0])
   }
 }
