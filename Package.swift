@@ -15,7 +15,8 @@ let package = Package(
     .library(name: "Calibration", targets: ["Calibration", "IR"]),
   ],
   dependencies: [
-    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
   targets: [
     // C walls.
@@ -44,7 +45,7 @@ let package = Package(
     .target(
       name: "Quantizer", dependencies: ["IR", "Operators", "Runtime", "Calibration", "EncodingFiles"]),
     .target(name: "Inspection", dependencies: ["IR"]),
-    .target(name: "ToolKit", dependencies: ["IR", arguments]),
+    .target(name: "ToolKit", dependencies: ["IR", arguments, .product(name: "Yams", package: "Yams")]),
 
     // Programs.
     .executableTarget(

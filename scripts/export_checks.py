@@ -189,25 +189,30 @@ def nodes_within_a_step(programs, container, input_list, folder, samples=2):
         for name, result in zip(names, runtime.run(None, feed)):
             if name not in given:
                 continue
-            distance = np.abs(result - value(index, name)) / steps[name]
-            off += int((distance > 0.5).sum())
+            codes = [np.rint(x.astype(np.float64) / steps[name]) for x in (result, value(index, name))]
+            distance = np.abs(codes[0] - codes[1])
+            off += int((distance > 0).sum())
             total += distance.size
             largest = float(distance.max(initial=0))
             if largest > worst[0]:
                 worst = (largest, name)
-    expect(worst[0] <= 1.001, f"{worst[1]} differs by {worst[0]:.3g} steps")
+    expect(worst[0] <= 1, f"{worst[1]} differs by {worst[0]:.3g} steps")
     return f"{len(given)} tensors, {off} of {total} codes off by one"
 
 
 def end_to_end(programs, container, input_list, folder, samples=20):
-    """Ours is no further from ONNX Runtime unoptimized than ONNX Runtime optimized is; a note."""
+    """Ours is no further from ONNX Runtime unoptimized than ONNX Runtime optimized is; a note.
+
+    ONNX Runtime has no kernels for 16 bits: there both of its results are the same, and a share of
+    1e-6 of the outputs' energy (60 dB) is allowed for sums in another order.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "qdq.onnx"
     export(programs, container, path, "--qdq")
     short = first_lines(input_list, samples, folder / "whole.txt")
     our_outputs(programs, container, short, folder / "whole")
     plain, fast = session(path, optimize=False), session(path, optimize=True)
-    ours_off = theirs_off = 0.0
+    ours_off = theirs_off = energy = 0.0
     ours_most = theirs_most = 0.0
     for index, feed in enumerate(feeds(plain, short, samples)):
         outputs = zip(plain.get_outputs(), plain.run(None, feed), fast.run(None, feed))
@@ -215,12 +220,13 @@ def end_to_end(programs, container, input_list, folder, samples=20):
             if reference.dtype != np.float32:
                 continue
             got = ours(folder / "whole", index, value.name, reference.shape)
+            energy += float(np.square(reference, dtype=np.float64).sum())
             ours_off += float(np.square(got - reference, dtype=np.float64).sum())
             theirs_off += float(np.square(optimized - reference, dtype=np.float64).sum())
             ours_most = max(ours_most, float(np.abs(got - reference).max(initial=0)))
             theirs_most = max(theirs_most, float(np.abs(optimized - reference).max(initial=0)))
     note = f"RMS off ours {ours_off ** 0.5:.3g}, optimized {theirs_off ** 0.5:.3g}; most {ours_most:.3g}, {theirs_most:.3g}"
-    expect(ours_off <= theirs_off, note)
+    expect(ours_off <= max(theirs_off, 1e-6 * energy if theirs_off == 0 else 0), note)
     return note
 
 

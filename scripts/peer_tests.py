@@ -28,6 +28,7 @@ import onnxruntime
 from checking import (
     ROOT, Checks, Failure, Programs, Skip, agrees_with_onnx_runtime, expect, first_error, listed, write_list)
 from compare_ort import file_name
+import export_checks
 import make_encoder
 
 DIGITS = ROOT / "Fixtures/digits"
@@ -583,12 +584,52 @@ def check_exit_codes(bench):
             "qrun", "execute", container, "--output_dir", "results")
 
 
+# --------------------------------------------------------------------- exports
+
+
+def check_exports(bench):
+    """What qinspect export writes, in ONNX Runtime: digits and all minimal models."""
+    list_of_digits = DIGITS / "test.txt"
+    float_digits, digits = digits_container(bench), quantized_digits(bench)
+    wide = bench.folder / "digits_w8a16.dlc"
+    quantize_digits(bench, wide, "--act_bitwidth", "16")
+    bench.checks.run(
+        "export digits, float", export_checks.float_export, bench.programs, float_digits, list_of_digits,
+        bench.new_folder("export/digits"))
+    for name, container in (("W8A8", digits), ("W8A16", wide)):
+        bench.checks.run(
+            f"export digits, {name} as QDQ", export_checks.quantized_export, bench.programs, container,
+            list_of_digits, bench.new_folder(f"export/{name}"), 20, 400)
+
+    def exports(case):
+        folder = bench.new_folder(f"export/{case['name']}")
+        container, samples = folder / "model.dlc", folder / "list.txt"
+        model = MINIMAL / case["model"]
+        bench.programs(
+            "qconvert", "--input_network", model, "--output_path", container, *symbolic_shapes(model, case))
+        pairs = (f"{i['name']}:={MINIMAL / i['file']}".replace(" ", "\\ ") for i in case["inputs"])
+        samples.write_text(" ".join(pairs) + "\n")
+        notes = [export_checks.float_export(bench.programs, container, samples, folder / "float")]
+        quantized = folder / "quantized.dlc"
+        done = bench.programs.any(
+            "qquantize", "--input_dlc", container, "--input_list", samples, "--output_dlc", quantized,
+            "--bias_bitwidth", "32", "--use_per_channel_quantization")
+        if done.returncode != 0:
+            return f"{notes[0]}; not quantized: {first_error(done.stderr)}"
+        notes.append(export_checks.quantized_export(bench.programs, quantized, samples, folder / "qdq"))
+        return "; ".join(notes)
+
+    index = json.loads((MINIMAL / "cases.json").read_text())
+    bench.side_by_side((f"export {case['name']}", exports, case) for case in index["cases"])
+
+
 # ------------------------------------------------------------------------ main
 
 GROUPS = {
     "digits": check_digits,
     "encoder": check_encoder,
     "minimal": check_minimal,
+    "export": check_exports,
     "damaged": check_damaged,
     "netron": check_netron,
     "determinism": check_determinism,

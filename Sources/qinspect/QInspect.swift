@@ -11,7 +11,8 @@ struct QInspect: ParsableCommand {
     commandName: "qinspect", abstract: "Looks into a container.", version: ToolIdentity.version,
     subcommands: [
       InfoCommand.self, EncodingsCommand.self, DiffCommand.self, JSONCommand.self, TextCommand.self,
-      VerifyCommand.self, ExportCommand.self,
+      VerifyCommand.self, ValidateCommand.self, TraceCommand.self, WeightsCommand.self,
+      ExportCommand.self,
     ],
     defaultSubcommand: InfoCommand.self)
 

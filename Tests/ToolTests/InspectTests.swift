@@ -104,4 +104,62 @@ struct InspectTests {
     }
     #expect(!folder.names.contains("x.onnx"))
   }
+
+  @Test("validate: rules, severities from a file, exit status")
+  func validation() throws {
+    let clean = try ToolRun("qinspect", ["validate", "q.dlc"], in: folder)
+    #expect(clean.status == 0)
+    #expect(clean.output.contains("symmetric-weights"))
+    #expect(try ToolRun("qinspect", ["validate", "q.dlc", "--strict"], in: folder).status == 2)
+    try folder.write(
+      """
+      severity: {symmetric-weights: off}
+      rules:
+        wide: {operators: Conv2d, bitwidth: 16}
+        small: {tensors: image, place: input, max: 0.5, severity: warning}
+      """, "rules.yaml")
+    let run = try ToolRun(
+      "qinspect", ["validate", "q.dlc", "--rules", "rules.yaml", "--format", "csv"], in: folder)
+    #expect(run.status == 2)
+    let lines = run.output.split(separator: "\n")
+    #expect(lines.first == "severity,rule,node,tensor,finding")
+    #expect(!run.output.contains("symmetric-weights"))
+    let document = try object(
+      try ToolRun("qinspect", ["validate", "q.dlc", "--rules", "rules.yaml", "--json"], in: folder).output)
+    #expect(document["valid"] as? Bool == false)
+    for (text, word) in [
+      ("severity: {no-such-rule: error}", "no-such-rule"), ("limits: {range: wide}", "range"),
+      ("rules: {x: {place: nowhere}}", "nowhere"), ("severity: {exact-zero: loud}", "loud"),
+      ("rules: {exact-zero: {}}", "built-in"), ("[1, 2]", "map"),
+    ] {
+      try folder.write(text, "bad.yaml")
+      let bad = try ToolRun("qinspect", ["validate", "q.dlc", "--rules", "bad.yaml"], in: folder)
+      #expect(bad.status == 1)
+      #expect(bad.errors.contains(word))
+    }
+    #expect(try folder.run("qinspect", "validate", "--list").output.contains("bias-scale"))
+  }
+
+  @Test("trace: forward from a folded name, back from a tensor")
+  func trace() throws {
+    let all = try folder.run("qinspect", "trace", "q.dlc").output
+    #expect(all.contains("folded"))
+    let forward = try folder.run("qinspect", "trace", "q.dlc", "conv1_output").output
+    #expect(forward.contains("BatchNormalization"))
+    let back = try folder.run("qinspect", "trace", "q.dlc", "conv1").output
+    #expect(back.contains("conv1_output"))
+    #expect(try ToolRun("qinspect", ["trace", "q.dlc", "nobody"], in: folder).status == 64)
+  }
+
+  @Test("weights: a line a tensor, channels on request")
+  func weights() throws {
+    let short = try folder.run("qinspect", "weights", "q.dlc", "--tensor", "conv1.*").output
+    #expect(short.split(separator: "\n").count == 3)
+    let long = try folder.run("qinspect", "weights", "q.dlc", "--tensor", "conv1.*", "--channels").output
+    #expect(long.split(separator: "\n").count == 19)
+    let document = try object(try folder.run("qinspect", "weights", "digits.dlc", "--json").output)
+    let first = try #require((document["weights"] as? [[String: Any]])?.first)
+    #expect((first["channels"] as? [Any])?.count == 16)
+    #expect((first["histogram"] as? [Int])?.reduce(0, +) == 144)
+  }
 }
