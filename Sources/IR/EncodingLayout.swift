@@ -1,19 +1,12 @@
 // What moving the axes of a tensor does to its encoding.
 
 extension Encoding {
-  /// The encoding of the transposed tensor: axis i of the result is axis `order[i]` of this one.
-  public func permuted(_ order: [Int]) -> Encoding {
-    guard let axis, let moved = order.firstIndex(of: axis) else { return self }
-    var result = self
-    result.axis = moved
-    return result
-  }
-
   /// The encoding of the same elements, in the same order, as a tensor of shape `new` instead of
   /// `old`. Channels are repeated where their axis merges with others; nil where the grid of an
   /// element does not follow from one index of the new shape.
   public func reshaped(from old: [Int], to new: [Int]) -> Encoding? {
     guard let axis else { return self }
+    guard blocks == nil else { return nil }
     guard old.indices.contains(axis), channels.count == old[axis] else { return nil }
     let outer = old[..<axis].reduce(1, *)
     let inner = old[(axis + 1)...].reduce(1, *)

@@ -16,7 +16,7 @@ public func assignFloatFallback(
   guard !graph.isMaterialized else {
     throw Diagnostic("already-quantized", "the graph is fixed point already", kind: .internal)
   }
-  var assigner = Assigner(graph: graph, options: options, jobs: 1)
+  var assigner = Assigner(graph: graph, options: options, jobs: 1, memo: nil)
   try assigner.spreadGiven()
   assigner.findUses()
   assigner.leaveOpenFloat()

@@ -138,7 +138,7 @@ struct QQuantize: ToolCommand {
       effective["output_tensors"] = EffectiveOptions.list(samples?.addedOutputs.sorted() ?? [])
       file.annotations.options.merge(effective) { $1 }
       var used = statistics
-      if options.calibrationOrder == .sequential, let samples {
+      if options.calibrationOrder == .sequential, let samples, let statistics {
         used = try calibration.sequential(file.graph, statistics, samples, options, session)
       }
       try quantize(&file, used, options, to: output, session)
