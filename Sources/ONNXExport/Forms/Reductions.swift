@@ -31,6 +31,17 @@ extension ExtremeIndex: ONNXExportable {
   }
 }
 
+extension CumulativeSum: ONNXExportable {
+  func export(_ node: Node, _ session: ExportSession) throws(Diagnostic) {
+    let (op, layout) = session.relaid(self, node)
+    let place = session.constant(Constant([Int64(op.axis)], shape: []), node.name + "_axis")
+    try session.emit(
+      "CumSum", [try session.name(try session.operand(node, 0), layout), place],
+      [("exclusive", .int(exclusive ? 1 : 0)), ("reverse", .int(reverse ? 1 : 0))], for: node,
+      layouts: [layout], since: 14)
+  }
+}
+
 extension TopK: ONNXExportable {
   func export(_ node: Node, _ session: ExportSession) throws(Diagnostic) {
     let (op, layout) = session.relaid(self, node)
