@@ -36,7 +36,6 @@ func assignEncodings(
   let kept = try keepingFloat(graph, options.keepFloat)
   var assigner = Assigner(graph: kept.graph, options: options, jobs: jobs, memo: memo)
   assigner.notes = kept.notes
-  if options.skipNonfinite { try assigner.skipNonfiniteConstants() }
   try assigner.observe(statistics)
   try assigner.assignActivations()
   assigner.findUses()

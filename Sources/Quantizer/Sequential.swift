@@ -85,6 +85,7 @@ extension QuantizationResult {
       cut[id].encoding = nil
       cut[id].encodingSource = nil
       cut[id].state = .float
+      cut[id].bitwidth = 32
     }
     cut.outputs = level
     let names = Dictionary(

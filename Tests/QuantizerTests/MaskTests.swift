@@ -112,6 +112,23 @@ import Testing
     }
   }
 
+  /// Minus infinity in a constant is a mask, whether other such values are left out or not.
+  @Test(arguments: [false, true]) func infiniteConstants(skipNonfinite: Bool) throws {
+    var network = try network("constant")
+    let id = try #require(network.tensor(named: "c"))
+    network[id].constant = Constant([0, 0, -.infinity, 0], shape: [1, 1, 1, 4])
+    var options = QuantizerOptions()
+    options.skipNonfinite = skipNonfinite
+    let seen = try observe(
+      network, backend: ReferenceBackend(), sampleCount: 4,
+      load: { index throws(Diagnostic) in sample(index, "constant", hidden: 0) }, jobs: 1,
+      options: ObservationOptions(options))
+    let result = try assignEncodings(network, statistics: seen, options: options)
+    let values = try #require(result.graph.find("c").constant?.floats())
+    #expect(values[2] < -40 && values[2] > -60 && values[0] == 0)
+    #expect(!result.notes.contains { $0.code == "skipped-nonfinite" })
+  }
+
   @Test func rowsDecideOverTheirOwnFloor() throws {
     let filter = MaskFilter()
     let path = SoftmaxPath(axis: 1, factor: 2, isFinal: true, others: [])
