@@ -47,8 +47,30 @@ extension Assigner {
     notes.append(Diagnostic("option-without-effect", message, severity: .warning))
   }
 
-  /// Warnings of restrictions of symmetric grids where there is none, of rules that lose zero.
+  /// A warning for every operator that pads with zeros a tensor whose grid does not hold zero: grids of
+  /// the `clip` rule need not.
+  mutating func noteLostZeros() {
+    guard options.actRule == .clip else { return }
+    for node in graph.nodes {
+      let pads = node.op.attributes.contains { attribute in
+        guard attribute.name == "pad_amount", case .ints(let list) = attribute.value else { return false }
+        return list.contains { $0 != 0 }
+      }
+      guard pads, let id = node.inputs.first, let id, let encoding = graph[id].encoding,
+        encoding.channels.contains(where: {
+          !(encoding.codeMin...encoding.codeMax).contains(-Int($0.offset))
+        })
+      else { continue }
+      notes.append(
+        Diagnostic(
+          "zero-not-on-grid", "it pads \(graph[id].name) with zeros, which the grid of clip does not hold",
+          at: .init(node: node.name, tensor: graph[id].name), severity: .warning))
+    }
+  }
+
+  /// Warnings of restrictions of symmetric grids where there is none.
   mutating func noteOptionsWithoutEffect() {
+    noteLostZeros()
     let symmetric = graph.tensors.contains {
       $0.encodingSource == .calibrated && $0.encoding?.symmetric == true
         && $0.encoding?.bitwidth != 32

@@ -296,6 +296,21 @@ import Testing
     #expect(wide?.kind == .usage)
   }
 
+  @Test func clipMayLoseTheZeroOfPadding() throws {
+    let padded = convolutions.replacingOccurrences(
+      of: "%r, %w2) \(pointwise)",
+      with: "%r, %w2) {stride: [1, 1], pad_amount: [1, 0, 0, 0], dilation: [1, 1], group: 1}"
+    ).replacingOccurrences(of: "%y: float32[1, 2, 2, 1]", with: "%y: float32[1, 3, 2, 1]")
+    for (range, isLost) in [((Float(0), Float(4)), true), ((-2, 2), false)] {
+      let result = try annotated(try graph(padded), ["r": range]) { $0.actRule = .clip }
+      let note = result.notes.first { $0.code == "zero-not-on-grid" }
+      #expect((note != nil) == isLost)
+      #expect(note == nil || note?.location.node == "conv2")
+    }
+    #expect(
+      !(try annotated(try graph(padded), ["r": (0, 4)])).notes.contains { $0.code == "zero-not-on-grid" })
+  }
+
   @Test func stepsAndStrictGrids() throws {
     let result = try annotated(try graph(convolutions), ["x": (-1, 1)]) {
       $0.actSchema = .symmetric
