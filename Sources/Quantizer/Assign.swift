@@ -80,7 +80,7 @@ struct Assigner {
   /// Whether each tensor had nothing decided about it at the start; bias copies come after these.
   var wasOpen: [Bool]
 
-  init(graph: Graph, options: QuantizerOptions, jobs: Int, memo: CalibrationMemo?) {
+  init(graph: Graph, options: QuantizerOptions, jobs: Int, memo: CalibrationMemo? = nil) {
     self.memo = memo
     self.graph = graph
     self.jobs = jobs
