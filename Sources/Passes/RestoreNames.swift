@@ -24,7 +24,6 @@ public struct RestoreNames: Pass {
         graph.batchNorms[base] = statistics
       }
     }
-    settleAliases(&graph, used)
     for name in graph.folded.keys.sorted() {
       let base = Self.sourceName(name)
       guard base != name, !base.isEmpty, !used.contains(base), graph.folded[base] == nil else {
@@ -32,11 +31,12 @@ public struct RestoreNames: Pass {
       }
       graph.folded[base] = graph.folded.removeValue(forKey: name)
     }
+    settleAliases(&graph)
     return graph
   }
 
   /// Leads every alias straight to a tensor; names that only passes gave count for the source's name.
-  private func settleAliases(_ graph: inout Graph, _ used: Set<String>) {
+  private func settleAliases(_ graph: inout Graph) {
     let names = Set(graph.tensors.map(\.name))
     let old = graph.aliases
     graph.aliases = [:]
@@ -46,7 +46,7 @@ public struct RestoreNames: Pass {
       while !names.contains(target), let next = old[target], seen.insert(target).inserted { target = next }
       guard names.contains(target) else {
         // Not a tensor, but what is known of a name stays known.
-        graph.aliases[name] = old[name]
+        if graph.folded[Self.sourceName(name)] == nil { graph.aliases[name] = old[name] }
         continue
       }
       let base = Self.sourceName(name)

@@ -38,12 +38,8 @@ import Testing
   }
 
   @Test(arguments: [
-    // An open result, a result of fixed range, an open bias.
+    // An open result, an open bias.
     #"%y: float32[1, 2] = FullyConnected(%x, %w, %b) "fc""#,
-    """
-    %h: float32[1, 2] <bw 8; grid 0.1 -100; from source> !given = FullyConnected(%x, %w, %b) "fc"
-    %y: float32[1, 2] = Softmax(%h) {axis: 1, beta: 1f} "softmax"
-    """,
     """
     const %c: float32[2] = [1, -2]
     %y: float32[1, 2] <bw 8; grid 0.1 -100; from source> !given = FullyConnected(%x, %w, %c) "fc"
