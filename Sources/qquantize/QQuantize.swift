@@ -62,6 +62,9 @@ struct QQuantize: ToolCommand {
     if ignoresOverrides, overrides.isGiven {
       throw ValidationError("--ignore_quantization_overrides and --quantization_overrides exclude each other")
     }
+    if ignoresOverrides, calibration.floatFallback {
+      throw ValidationError("--ignore_quantization_overrides and --enable_float_fallback exclude each other")
+    }
     if quantization.calibrationOrder == .sequential, calibration.inputList == nil {
       throw ValidationError("--calibration_order sequential needs --input_list")
     }
@@ -103,6 +106,7 @@ struct QQuantize: ToolCommand {
     }
     overrides.noteInputs(session)
     try applyOverrides(to: &file, session)
+    let source = file
     let samples = try session.phase("check samples") { () throws(Diagnostic) in
       try calibration.samples(of: &file.graph, inputs: inputs, session)
     }
@@ -124,7 +128,7 @@ struct QQuantize: ToolCommand {
       calibration.floatFallback
       ? nil : try calibration.statistics(file.graph, samples, options, session)
     try session.printer.checkWarnings()
-    if let path = stripped, !dryRun { try writeStripped(file, to: path, session) }
+    if let path = stripped, !dryRun { try writeStripped(source, to: path, session) }
     if let path = calibration.saveStats, let statistics, !dryRun {
       try session.phase("write") { () throws(Diagnostic) in
         try AtomicFile.write(Bytes(try statistics.encoded()), to: path)
@@ -202,6 +206,7 @@ struct QQuantize: ToolCommand {
   ) throws(Diagnostic) {
     var file = file
     file.graph = file.graph.strippedOfEncodings()
+    file.annotations.options.merge(OverrideOptions.none) { $1 }
     file.metadata.converterCommand = EffectiveOptions.command(file.annotations.options)
     let finished = file
     try session.phase("write") { () throws(Diagnostic) in

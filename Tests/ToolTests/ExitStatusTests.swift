@@ -72,6 +72,7 @@ struct ExitStatusTests {
     Example("qquantize -i d.dlc -l a --apply_algorithms cle", 64, "Unknown option"),
     Example("qquantize -i d.dlc -l a --enable_float_fallback", 64, "exclude each other"),
     Example("qquantize -i d.dlc -f --save_stats x", 64, "exclude each other"),
+    Example("qquantize -i d.dlc -f --ignore_encodings", 64, "exclude each other"),
     Example("qquantize -i d.dlc -f -o x.dlc --backend onednn --warnings-as-errors", 1, "no sample is run"),
     Example("qquantize -i d.dlc -f -o x.dlc --export_stripped_dlc x.dlc", 64, "to one file"),
     Example("qquantize -i d.dlc -l missing.txt", 1, "No such file"),

@@ -109,6 +109,47 @@ struct MixedToolTests {
     #expect(try folder.data("d_stripped.dlc") == folder.data("d.dlc"))
   }
 
+  @Test("a partly overridden container loses nothing: other widths, then stripped, bit for bit")
+  func partlyOverridden() throws {
+    try folder.write(
+      """
+      {"version": "1.0.0",
+       "activation_encodings": [
+         {"name": "image", "dtype": "INT", "bw": 8, "enc_type": "PER_TENSOR", "is_sym": false,
+          "scale": [0.0123], "offset": [-5]},
+         {"name": "pool_output", "dtype": "FLOAT", "bw": 16}],
+       "param_encodings": [
+         {"name": "classifier.weight", "dtype": "INT", "bw": 8, "enc_type": "PER_TENSOR",
+          "is_sym": true, "scale": [0.0456], "offset": [-128]}]}
+      """, "o.json")
+    try folder.run("qconvert", "-i", "\(digits)/digits.onnx", "-o", "a.dlc", "-q", "o.json")
+    let list = "\(digits)/calibration.txt"
+    for width in ["8", "16"] {
+      try folder.run(
+        "qquantize", "-i", "a.dlc", "-l", list, "-o", "q.dlc", "--act_bw", width,
+        "--export_stripped_dlc", "s.dlc")
+      #expect(try folder.data("s.dlc") == folder.data("d.dlc"))
+      let rows = try folder.run("qinspect", "text", "q.dlc").output.split(separator: "\n")
+      #expect(rows.contains { $0.contains("%image: ufixed8") && $0.contains("grid 0.0123 -5") })
+      #expect(rows.contains { $0.contains("%pool_output: float16") })
+      #expect(rows.contains { $0.contains("= Dequantize(") } && rows.contains { $0.contains("= Quantize(") })
+      #expect(rows.contains { $0.contains("%classifier.weight: sfixed8") && $0.contains("grid 0.0456 -128") })
+      // What was given is there still when the quantized container is quantized again.
+      try folder.run("qquantize", "-i", "q.dlc", "-l", list, "-o", "again.dlc", "--act_bw", width)
+      let again = try folder.run("qinspect", "text", "again.dlc").output.split(separator: "\n")
+      for name in ["image", "pool_output"] {
+        let row = try #require(rows.first { $0.contains("%\(name): ") })
+        #expect(again.contains(row), "\(row)")
+      }
+    }
+    try folder.run(
+      "qconvert", "-i", "\(digits)/digits.onnx", "-o", "s.dlc", "-q", "o.json", "--export_format",
+      "DLC_STRIP_QUANT")
+    #expect(
+      try folder.run("qinspect", "text", "s.dlc").output
+        == folder.run("qinspect", "text", "d.dlc").output)
+  }
+
   @Test("layouts, a cut, version and copyright")
   func modelOptions() throws {
     try oneSample()
