@@ -17,6 +17,7 @@ extension Graph {
       result.tensors[index].encodingSource = nil
       result.tensors[index].state = .open
       result.tensors[index].bitwidth = nil
+      result.tensors[index].isUnfused = false
     }
     result.integerNodes = []
     return result
