@@ -89,7 +89,8 @@ let package = Package(
         "IR", "Operators", "Runtime", "Calibration", "Quantizer", "EncodingFiles", "Passes", "ONNXModel",
       ]),
     .testTarget(name: "LibraryTests", dependencies: ["IR", "Calibration"]),
-    .testTarget(name: "EncodingFilesTests", dependencies: ["IR", "EncodingFiles"]),
+    .testTarget(
+      name: "EncodingFilesTests", dependencies: ["IR", "EncodingFiles"], exclude: ["AIMET"]),
     .testTarget(name: "ToolKitTests", dependencies: ["IR", "ToolKit"]),
     .testTarget(
       name: "ToolTests", dependencies: ["qconvert", "qquantize", "qinspect", "qrun"]),

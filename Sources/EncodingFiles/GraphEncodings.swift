@@ -25,6 +25,7 @@ extension EncodingFile {
         }
       }
     }
+    hidden.formUnion(Self.followers(graph, generation, hidden))
     var entries: [EncodingEntry] = []
     for (index, tensor) in graph.tensors.enumerated() where !hidden.contains(TensorID(index)) {
       let role = roles[TensorID(index)]
@@ -45,6 +46,36 @@ extension EncodingFile {
     }
     if generation == .keyed { entries.sort { $0.name < $1.name } }
     self.init(generation: generation, entries: entries)
+  }
+
+  /// Tensors that have their encoding from a neighbour by data movement and that a file need not or may
+  /// not name: those in another layout than the source's tensor of that name, which only our graph has,
+  /// and before 2.0.0 all results of data movement, as AIMET does it.
+  private static func followers(
+    _ graph: Graph, _ generation: EncodingGeneration, _ hidden: Set<TensorID>
+  ) -> Set<TensorID> {
+    var found = Set<TensorID>()
+    var moved: [(input: TensorID, output: TensorID)] = []
+    for node in graph.nodes {
+      for (slot, output) in node.outputs.enumerated() {
+        guard case .sameAsInput(let index) = node.op.quantization.output(slot), node.inputs.indices.contains(index),
+          let input = node.inputs[index], let encoding = graph[output].encoding, graph[input].encoding == encoding
+        else { continue }
+        moved.append((input, output))
+      }
+    }
+    for (input, output) in moved {
+      let (a, b) = (graph[input].name, graph[output].name)
+      if b.hasPrefix(a + ".nhwc") { found.insert(output) }
+      if a.hasPrefix(b + ".nhwc") { found.insert(input) }
+    }
+    guard generation != .onnx else { return found }
+    let layouts = found
+    for (input, output) in moved
+    where !layouts.contains(input) && !layouts.contains(output) && !hidden.contains(input) {
+      found.insert(output)
+    }
+    return found
   }
 
   /// The channel axis of an operand in ONNX's layout.

@@ -7,6 +7,12 @@ public struct QuantsimConfig: Sendable, Hashable {
   public struct Parameter: Sendable, Hashable {
     public var isQuantized: Bool?
     public var isSymmetric: Bool?
+
+    /// Makes a rule.
+    public init(isQuantized: Bool? = nil, isSymmetric: Bool? = nil) {
+      self.isQuantized = isQuantized
+      self.isSymmetric = isSymmetric
+    }
   }
 
   /// Widths that a kernel takes together.
@@ -16,6 +22,12 @@ public struct QuantsimConfig: Sendable, Hashable {
       public var kind: EncodingEntry.Kind
       public var bitwidth: Int
       public var description: String { "\(kind.rawValue)\(bitwidth)" }
+
+      /// Makes a side.
+      public init(kind: EncodingEntry.Kind, bitwidth: Int) {
+        self.kind = kind
+        self.bitwidth = bitwidth
+      }
     }
     public var activation: Side
     /// nil: any.
@@ -34,6 +46,9 @@ public struct QuantsimConfig: Sendable, Hashable {
     /// Range of the outputs; without a highest value it is observed.
     public var minimum: Double?
     public var maximum: Double?
+
+    /// Nothing said.
+    public init() {}
   }
 
   /// Of all operators; the parameters' rule is under the empty name.

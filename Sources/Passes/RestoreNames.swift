@@ -45,8 +45,8 @@ public struct RestoreNames: Pass {
       var seen: Set<String> = []
       while !names.contains(target), let next = old[target], seen.insert(target).inserted { target = next }
       guard names.contains(target) else {
-        // Not a tensor, but what is known of a name stays known.
-        if graph.folded[Self.sourceName(name)] == nil { graph.aliases[name] = old[name] }
+        // No tensor, but perhaps the reason why there is none is known, by the name it ends at.
+        if Self.sourceName(target) != Self.sourceName(name) { graph.aliases[name] = old[name] }
         continue
       }
       let base = Self.sourceName(name)

@@ -18,6 +18,8 @@ struct ActivationGroups {
     var encoding: Encoding?
     /// Bits that an override decides.
     var bitwidth: Int?
+    /// Schema of its own, by configuration.
+    var schema: QuantizerSchema?
     var source: EncodingSource = .calibrated
   }
 
@@ -64,9 +66,9 @@ struct ActivationGroups {
         let group = groups[open[place]]
         guard let values = group.values else { return nil }
         func make() throws(Diagnostic) -> Encoding {
-          try values.encoding(by: options.actCalibrator(bitwidth: group.bitwidth))
+          try values.encoding(by: options.actCalibrator(bitwidth: group.bitwidth, schema: group.schema))
         }
-        guard let memo else { return try make() }
+        guard let memo, group.schema == nil else { return try make() }
         return try memo.encoding(of: values, bitwidth: group.bitwidth, make)
       }
     }
@@ -205,6 +207,7 @@ struct ActivationGroups {
       }
       groupOf[id.index] = group
       groups[group].members.append(id)
+      groups[group].schema = groups[group].schema ?? options.schemas[graph[id].name]
       if groups[group].encoding == nil {
         groups[group].bitwidth = groups[group].bitwidth ?? graph[id].bitwidth
       }

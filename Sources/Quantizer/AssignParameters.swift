@@ -126,7 +126,8 @@ extension Assigner {
       guard let axis = try weightAxis(id) else { continue }
       weights += 1
       guard graph[id].state == .open, let constant = graph[id].constant else { continue }
-      let calibrator = options.paramCalibrator(bitwidth: graph[id].bitwidth)
+      let calibrator = options.paramCalibrator(
+        bitwidth: graph[id].bitwidth, schema: options.schemas[graph[id].name])
       work.append(WeightWork(id: id, constant: constant, axis: axis, calibrator: calibrator))
     }
     var results = parallelMap(work.count, jobs: jobs) {
@@ -183,7 +184,8 @@ extension Assigner {
       guard case .weight(let axis, let perRow) = use.role else { continue }
       let rank = graph[id].type.rank
       let own = axis < 0 ? axis + rank : axis
-      let applies = (perRow ? options.perRow : options.perChannel) && rank > 1 && (0..<rank).contains(own)
+      let isWanted = options.channelGrids[graph[id].name] ?? (perRow ? options.perRow : options.perChannel)
+      let applies = isWanted && rank > 1 && (0..<rank).contains(own)
       axes[applies ? own : -1] = axes[applies ? own : -1] ?? use.node
     }
     guard axes.count > 1 else { return axes.keys.first }

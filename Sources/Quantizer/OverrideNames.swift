@@ -88,7 +88,7 @@ struct OverrideNames {
       current = next
     }
     if let id = biases[name] { return .alias(id) }
-    if let reason = graph.folded[name] ?? graph.folded[current] {
+    if let reason = graph.folded[name] ?? graph.folded[current] ?? graph.folded[Self.sourceName(current)] {
       return normalized(name, reason).map(Target.alias) ?? .folded(reason: reason)
     }
     guard name.contains("*") || name.contains("?") else { return .nothing }

@@ -47,6 +47,10 @@ public struct QuantizerOptions: Sendable, Hashable {
   /// How ranges of weights, other constants and 8-bit biases become grids; weights per channel are
   /// always symmetric.
   public var paramSchema = QuantizerSchema.asymmetric
+  /// Schemas of single tensors in place of the ones above, by name (`--quantsim_config`).
+  public var schemas: [String: QuantizerSchema] = [:]
+  /// Whether single weights have a grid a channel in place of ``perChannel``, by name.
+  public var channelGrids: [String: Bool] = [:]
   /// A grid for each output channel of convolutions.
   public var perChannel = false
   /// A grid for each row (output feature) of the weights of FullyConnected and MatMul.
@@ -114,16 +118,16 @@ public struct QuantizerOptions: Sendable, Hashable {
   public var needsHistograms: Bool { actCalibration != .minMax && actRule == .none }
 
   /// What makes encodings of activations.
-  public func actCalibrator(bitwidth: Int? = nil) -> Calibrator {
+  public func actCalibrator(bitwidth: Int? = nil, schema: QuantizerSchema? = nil) -> Calibrator {
     Calibrator(
-      method: actCalibration, schema: actSchema, bitwidth: bitwidth ?? actBitwidth,
+      method: actCalibration, schema: schema ?? actSchema, bitwidth: bitwidth ?? actBitwidth,
       strict: strictSymmetric, steps: steps, rule: actRule, parameters: actParameters)
   }
 
   /// What makes encodings of weights.
-  public func paramCalibrator(bitwidth: Int? = nil) -> Calibrator {
+  public func paramCalibrator(bitwidth: Int? = nil, schema: QuantizerSchema? = nil) -> Calibrator {
     var calibrator = Calibrator(
-      method: paramCalibration, schema: paramSchema, bitwidth: bitwidth ?? weightsBitwidth,
+      method: paramCalibration, schema: schema ?? paramSchema, bitwidth: bitwidth ?? weightsBitwidth,
       strict: strictSymmetric, steps: steps, rule: paramRule, parameters: paramParameters)
     calibrator.symmetricRule = symmetricRule
     return calibrator

@@ -36,6 +36,7 @@ struct QQuantize: ToolCommand {
     help: "Calibrate all tensors: leave out encodings of overrides and of the source.")
   var ignoresOverrides = false
   @OptionGroup var encodings: EncodingDumpOptions
+  @OptionGroup var quantsim: QuantsimOptions
   @OptionGroup var float: FloatOptions
   @OptionGroup var preserve: PreserveOptions
   @OptionGroup var target: TargetOptions
@@ -67,6 +68,15 @@ struct QQuantize: ToolCommand {
     }
     if quantization.calibrationOrder == .sequential, calibration.inputList == nil {
       throw ValidationError("--calibration_order sequential needs --input_list")
+    }
+    let others = [
+      ("--act_quantizer_schema", quantization.actSchema != nil),
+      ("--param_quantizer_schema", quantization.paramSchema != nil),
+      ("--act_quantizer", quantization.actQuantizer != nil), ("--param_quantizer", quantization.paramQuantizer != nil),
+      ("--use_per_row_quantization", quantization.perRow), ("--use_per_channel_quantization", quantization.perChannel),
+    ]
+    if quantsim.isGiven, let other = others.first(where: \.1) {
+      throw ValidationError("--quantsim_config and \(other.0) exclude each other")
     }
   }
 
@@ -107,6 +117,7 @@ struct QQuantize: ToolCommand {
     overrides.noteInputs(session)
     try applyOverrides(to: &file, session)
     let source = file
+    let quantsimHash = try quantsim.apply(to: &file.graph, &options, session)
     let samples = try session.phase("check samples") { () throws(Diagnostic) in
       try calibration.samples(of: &file.graph, inputs: inputs, session)
     }
@@ -136,6 +147,7 @@ struct QQuantize: ToolCommand {
     }
     if let output {
       var effective = options.normalized
+      effective["quantsim_config"] = quantsimHash
       effective["ignore_quantization_overrides"] = "\(ignoresOverrides)"
       effective["enable_float_fallback"] = "\(calibration.floatFallback)"
       effective.merge(preserve.effective) { $1 }

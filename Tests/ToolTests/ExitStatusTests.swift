@@ -76,6 +76,13 @@ struct ExitStatusTests {
     Example("qquantize -i d.dlc -f -o x.dlc --backend onednn --warnings-as-errors", 1, "no sample is run"),
     Example("qquantize -i d.dlc -f -o x.dlc --export_stripped_dlc x.dlc", 64, "to one file"),
     Example("qquantize -i d.dlc -l missing.txt", 1, "No such file"),
+    Example("qquantize -i d.dlc -l @/test.txt --quantsim_config missing.json", 1, "No such file"),
+    Example("qquantize -i d.dlc -l @/test.txt --quantsim_config short_list.txt", 1, "not valid JSON"),
+    Example(
+      "qquantize -i d.dlc -l a --quantsim_config c --act_quantizer_schema symmetric", 64, "exclude each other"),
+    Example("qquantize -i d.dlc -l a -q f --ignore_encodings", 64, "exclude each other"),
+    Example(
+      "qquantize -i d.dlc -l short_list.txt --ignore_encodings --warnings-as-errors -o x.dlc", 1, "changed 0 tensors"),
     Example("qquantize -i d.dlc -l @/test_labels.txt -o x.dlc", 1, "No such file"),
     Example("qquantize -i d.dlc -l empty.txt -o x.dlc", 1, "names no sample"),
     Example("qquantize -i d.dlc -l short.txt -o x.dlc", 1, "looks like float16"),

@@ -1,0 +1,44 @@
+import EncodingFiles
+import Foundation
+import IR
+import Testing
+
+/// Our files as AIMET's loader understood them (AIMET/README.md tells how the record was made).
+@Suite("Files that AIMET loaded") struct AIMETLoadTests {
+  struct Quantizer: Decodable {
+    var bitwidth: Int
+    var symmetric: Bool
+    var delta: [Double]
+    var offset: [Double]
+  }
+
+  private static let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent(
+    "AIMET")
+
+  private func bytes(_ name: String) throws -> [UInt8] {
+    [UInt8](try Data(contentsOf: Self.folder.appendingPathComponent(name)))
+  }
+
+  @Test func gridsAreThose() throws {
+    let loaded = try JSONDecoder().decode([String: [String: Quantizer]].self, from: Data(try bytes("loaded.json")))
+    #expect(loaded.count == 5)
+    for (name, quantizers) in loaded {
+      let file = try EncodingFile(decoding: try bytes(name))
+      #expect(file.notes.isEmpty && quantizers.count == 6)
+      for (tensor, quantizer) in quantizers {
+        let entry = try file.find(tensor)
+        #expect(entry.bitwidth == quantizer.bitwidth && entry.symmetric == quantizer.symmetric)
+        #expect(entry.grids.map(\.scale) == quantizer.delta.map { Float($0) }, "\(name) \(tensor)")
+        #expect(entry.grids.map { Double($0.offset) } == quantizer.offset, "\(name) \(tensor)")
+      }
+    }
+  }
+
+  /// What AIMET loaded is what we write today.
+  @Test func writtenAgain() throws {
+    for name in ["ours.0.6.1.encodings", "ours.1.0.0.encodings", "ours.2.0.0.encodings"] {
+      let bytes = try bytes(name)
+      #expect(try EncodingFile(decoding: bytes).encoded() == bytes, "\(name)")
+    }
+  }
+}
