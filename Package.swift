@@ -91,6 +91,7 @@ let package = Package(
     .testTarget(name: "LibraryTests", dependencies: ["IR", "Calibration"]),
     .testTarget(
       name: "EncodingFilesTests", dependencies: ["IR", "EncodingFiles"], exclude: ["AIMET"]),
+    .testTarget(name: "InspectionTests", dependencies: ["IR", "Operators", "Inspection"]),
     .testTarget(name: "ToolKitTests", dependencies: ["IR", "ToolKit"]),
     .testTarget(
       name: "ToolTests", dependencies: ["qconvert", "qquantize", "qinspect", "qrun"]),
