@@ -21,9 +21,16 @@ protocol CostModel: Sendable {
   /// Distances below this are not seen.
   var resolution: Double { get }
 
+  /// A cheaper model of the same data that tells good grids of `bitwidth` bits from bad ones; nil where
+  /// there is none.
+  func rough(bitwidth: Int) -> HistogramCostModel?
+
   /// The cost of a grid.
   func cost(_ candidate: CandidateGrid, gamma: Double) -> Double
 }
+
+/// Bins of a rough model: four a step at 8 bits.
+private let roughBins = 1024
 
 /// Adding and subtracting it rounds Doubles of magnitude below 2^51 to whole numbers, half to even.
 private let magic = SIMD8<Double>(repeating: 0x1.8p52)
@@ -36,6 +43,11 @@ struct RawCostModel: CostModel {
   var isSmall: Bool { values.count <= 0x4000 }
   var resolution: Double { 0 }
 
+  func rough(bitwidth: Int) -> HistogramCostModel? {
+    guard !isSmall, bitwidth <= 8 else { return nil }
+    return HistogramCostModel(HistogramObserver(values).coarsened(bins: roughBins))
+  }
+
   /// `values` are finite and not empty.
   init(_ values: [Float]) {
     var seen = MinMaxObserver()
@@ -46,6 +58,65 @@ struct RawCostModel: CostModel {
   }
 
   func cost(_ candidate: CandidateGrid, gamma: Double) -> Double {
+    // Up to 9 bits a Float holds a ratio to 2^-15 of a step: enough for many values.
+    values.count >= 64 && max(-candidate.lowest, candidate.highest) <= 512
+      ? narrowCost(candidate, gamma: gamma) : wideCost(candidate, gamma: gamma)
+  }
+
+  /// The cost computed in Float and summed in Double by runs of values.
+  private func narrowCost(_ candidate: CandidateGrid, gamma: Double) -> Double {
+    typealias Lanes = SIMD8<Float>
+    let scale = Double(candidate.grid.scale)
+    let reciprocal = Lanes(repeating: Float(1 / scale))
+    let (low, high) = (
+      Lanes(repeating: Float(candidate.lowest)), Lanes(repeating: Float(candidate.highest))
+    )
+    let magic = Lanes(repeating: 0x1.8p23)
+    let none = Lanes(repeating: 0)
+    let run = 512
+    var total = 0.0
+    func error(_ ratio: Lanes) -> (square: Lanes, cut: Lanes) {
+      let cut = pointwiseMin(pointwiseMax(ratio, low), high)
+      let rest = ratio - ((cut + magic) - magic)
+      let over = ratio - cut
+      return (rest * rest, over)
+    }
+    func sum(_ ratios: Int, _ ratio: (Int) -> Lanes) {
+      var inside = none
+      var clipped = none
+      for index in 0..<ratios {
+        let (square, over) = error(ratio(index))
+        inside += square
+        if gamma != 1 {
+          clipped += none.replacing(with: square, where: (over .> 0.5) .| (over .< -0.5))
+        }
+      }
+      total += Double(inside.sum()) + (gamma - 1) * Double(clipped.sum())
+    }
+    values.withUnsafeBytes { bytes in
+      let whole = values.count & ~7
+      var start = 0
+      while start < whole {
+        let length = min(run, whole - start)
+        sum(length / 8) { index in
+          bytes.loadUnaligned(fromByteOffset: (start + index * 8) * 4, as: Lanes.self) * reciprocal
+        }
+        start += length
+      }
+      if whole < values.count {
+        var rest = none
+        for lane in 0..<(values.count - whole) { rest[lane] = values[whole + lane] }
+        rest *= reciprocal
+        // A lane that is left over must be a code, or it would count as an error.
+        let fill = min(max(0, low[0]), high[0])
+        for lane in (values.count - whole)..<8 { rest[lane] = fill }
+        sum(1) { _ in rest }
+      }
+    }
+    return total * scale * scale
+  }
+
+  private func wideCost(_ candidate: CandidateGrid, gamma: Double) -> Double {
     typealias Lanes = SIMD8<Double>
     let scale = Double(candidate.grid.scale)
     let reciprocal = Lanes(repeating: 1 / scale)
@@ -96,11 +167,18 @@ struct HistogramCostModel: CostModel {
   private let edges: [Double]
   private let density: [Double]
   private let points: RawCostModel
+  private let histogram: HistogramObserver
   var isSmall: Bool { false }
   let resolution: Double
 
+  func rough(bitwidth: Int) -> HistogramCostModel? {
+    guard histogram.counts.count > roughBins, bitwidth <= 8 else { return nil }
+    return HistogramCostModel(histogram.coarsened(bins: roughBins))
+  }
+
   /// The histogram is not empty.
   init(_ histogram: HistogramObserver) {
+    self.histogram = histogram
     let extrema = histogram.extrema
     minimum = Double(extrema.minimum)
     maximum = Double(extrema.maximum)

@@ -66,6 +66,12 @@ struct GridSearch: Sendable {
     }
   }
 
+  /// The `count` cheapest of many trials: chosen by a rough model where there is one.
+  private func coarselyCheapest(_ trials: [Trial], _ count: Int, _ model: some CostModel) -> [Trial] {
+    guard let rough = model.rough(bitwidth: bitwidth) else { return cheapest(trials, count, model) }
+    return cheapest(cheapest(trials, 2 * count, rough), count, model)
+  }
+
   /// The `count` cheapest trials with different grids, the cheapest first; the earlier of equals first.
   private func cheapest(_ trials: [Trial], _ count: Int, _ model: some CostModel) -> [Trial] {
     // Where a cost is dear, none is computed twice.
@@ -98,7 +104,7 @@ struct GridSearch: Sendable {
     }
     // A few values may lie well on a grid that is somewhat wider than they are.
     let shares = (1...(model.isSmall ? count * 5 / 4 : count)).map { Double($0) * step }
-    let coarse = cheapest(shares.map(scaled), Self.starts(model), model)
+    let coarse = coarselyCheapest(shares.map(scaled), Self.starts(model), model)
     func share(_ trial: Trial) -> Double {
       model.maximum > -model.minimum ? trial.high / model.maximum : trial.low / model.minimum
     }
@@ -122,7 +128,7 @@ struct GridSearch: Sendable {
   private func searchRanges(_ model: some CostModel, _ minMax: Trial) -> Trial {
     let ranges = coarseRanges(model).map { trial($0.0, $0.1, model) }
     var best = minMax
-    for start in cheapest(ranges, Self.starts(model), model) + [minMax] {
+    for start in coarselyCheapest(ranges, Self.starts(model), model) + [minMax] {
       let end = descend(from: start, model)
       if end.cost < best.cost { best = end }
     }

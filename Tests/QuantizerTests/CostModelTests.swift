@@ -30,7 +30,9 @@ import Testing
     let model = RawCostModel(list)
     for grid in grids {
       let expected = plain(list, grid, gamma: 3)
-      #expect(abs(model.cost(grid, gamma: 3) - expected) <= 1e-6 * expected)
+      // Many values are computed in Float.
+      let tolerance = count < 64 ? 1e-6 : 2e-5
+      #expect(abs(model.cost(grid, gamma: 3) - expected) <= tolerance * expected)
     }
   }
 
