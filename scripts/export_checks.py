@@ -101,7 +101,9 @@ def float_export(programs, container, input_list, folder, samples=4, tolerance=1
     export(programs, container, path)
     checked(path)
     short = first_lines(input_list, samples, folder / "float.txt")
-    our_outputs(programs, container, short, folder / "float")
+    info = json.loads(programs("qinspect", "info", container, "--json").stdout)
+    annotated = any(tensor.get("encoding") for tensor in info["tensors"])
+    our_outputs(programs, container, short, folder / "float", *(["--float"] if annotated else []))
     runtime = session(path, optimize=False)
     worst = 0.0
     for index, feed in enumerate(feeds(runtime, short, samples)):
@@ -126,7 +128,7 @@ def cut_at_grids(model):
     codes = {node.output[0]: node.input[1] for node in graph.node if node.op_type == "QuantizeLinear"}
     steps = {}
     for node in graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0] in codes:
+        if node.op_type == "DequantizeLinear" and node.input[0] in codes and constants[node.input[1]].ndim == 0:
             steps[node.output[0]] = float(constants[node.input[1]])
     shapes = {
         value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]

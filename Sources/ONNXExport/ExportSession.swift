@@ -169,7 +169,8 @@ final class ExportSession {
   ) throws(Diagnostic) {
     require(opset)
     let raw = zip(node.outputs, layouts).map { id, layout in
-      isQuantized(id) ? names.unique(graph[id].name + "_raw") : valueName(id, layout)
+      isQuantized(id) || isHalf(id)
+        ? names.unique(graph[id].name + "_raw") : valueName(id, layout)
     }
     for (index, id) in node.outputs.enumerated() { types[raw[index]] = permuted(type(id), layouts[index]) }
     append(opType, inputs, attributes, outputs: raw, name: node.name)
@@ -198,7 +199,9 @@ final class ExportSession {
     guard let value else {
       throw Diagnostic("onnx-order", "its operand is not there", kind: .internal)
     }
-    if isQuantized(output), graph[output].encoding != graph[source].encoding || fused.contains(source) {
+    if isHalf(output), graph[source].type.element != .float16 {
+      try finish(output, value, layout)
+    } else if isQuantized(output), graph[output].encoding != graph[source].encoding || fused.contains(source) {
       try finish(output, value, layout)
     } else {
       places[output] = Place(name: value, layout: layout)
@@ -346,10 +349,29 @@ final class ExportSession {
       && type(id).element == .float32
   }
 
+  /// Whether a tensor is stored as float16: its values are rounded to that.
+  private func isHalf(_ id: TensorID) -> Bool {
+    graph[id].type.element == .float16 && graph[id].constant == nil && graph[id].encoding == nil
+      && !fused.contains(id)
+  }
+
+  /// There and back by Cast.
+  private func roundToHalf(_ id: TensorID, _ raw: String, _ layout: [Int]) {
+    let half = names.unique(graph[id].name + "_float16")
+    let name = valueName(id, layout)
+    append("Cast", [raw], [("to", .int(Int(DataType.float16.onnxCode)))], outputs: [half], name: half)
+    append(
+      "Cast", [half], [("to", .int(Int(DataType.float32.onnxCode)))], outputs: [name],
+      name: graph[id].name + "_float32")
+    places[id]?.name = name
+    types[name] = permuted(type(id), layout)
+  }
+
   /// Registers a made value as that of a tensor, quantized where it has an encoding.
   private func finish(_ id: TensorID, _ raw: String, _ layout: [Int]) throws(Diagnostic) {
     let tensor = graph[id]
     places[id] = Place(name: raw, layout: layout)
+    if isHalf(id) { return roundToHalf(id, raw, layout) }
     guard isQuantized(id), let encoding = tensor.encoding else { return }
     let name = valueName(id, layout)
     places[id]?.name = name
@@ -389,7 +411,8 @@ final class ExportSession {
       name: tensor.name + "_dequantize")
   }
 
-  private func initializer(_ bytes: Bytes, _ code: Int32, _ shape: [Int], _ wanted: String) -> String {
+  /// Name of stored values of an ONNX type.
+  func initializer(_ bytes: Bytes, _ code: Int32, _ shape: [Int], _ wanted: String) -> String {
     let name = names.unique(wanted)
     result.initializers.append(
       ExportedInitializer(name: name, type: code, shape: shape, bytes: bytes))
@@ -406,6 +429,9 @@ final class ExportSession {
     let tensor = graph[id]
     guard var constant = tensor.constant else { return tensor.name }
     let isFirst = !copies.keys.contains { $0.tensor == id }
+    if constant.type.element == .float16 {
+      constant = Constant(constant.floats(), shape: constant.type.shape)
+    }
     let name = isFirst ? tensor.name : names.unique(tensor.name + "_permuted")
     copies[key] = name
     let lead = rank - tensor.type.rank

@@ -1,48 +1,43 @@
 import IR
 import Operators
 
+extension ExportSession {
+  /// QuantizeLinear or DequantizeLinear of plain integers, by its grid.
+  fileprivate func emitCodes(_ opType: String, _ node: Node, _ grid: CodeGrid, _ layout: [Int]) throws(Diagnostic) {
+    let encoding = grid.encoding
+    let isScalar = encoding.axis == nil
+    let shape = isScalar ? [] : [encoding.channels.count]
+    let scale = constant(Constant(encoding.channels.map(\.scale), shape: shape), node.name + "_scale")
+    var inputs = [try name(try operand(node, 0), layout), scale]
+    if grid.element != .int32 {
+      let points = grid.zeroPoints
+      let bytes: Bytes
+      switch grid.element.bits {
+      case 4: bytes = packNibbles(points.map { UInt8(truncatingIfNeeded: $0) })
+      case 8: bytes = Bytes(points.map { UInt8(truncatingIfNeeded: $0) })
+      default: bytes = Bytes(points.map { UInt16(truncatingIfNeeded: $0) })
+      }
+      inputs.append(
+        initializer(bytes, grid.element.onnxCode, shape, node.name + "_zero_point"))
+    } else if opType == "QuantizeLinear" {
+      throw Diagnostic("onnx-no-form", "ONNX does not quantize to int32")
+    }
+    try emit(
+      opType, inputs, encoding.axis.map { [("axis", .int($0))] } ?? [], for: node, layouts: [layout],
+      since: grid.element.bits == 16 || grid.element.bits == 4 ? 21 : 13)
+  }
+}
+
 extension QuantizeLinear: ONNXExportable {
   func export(_ node: Node, _ session: ExportSession) throws(Diagnostic) {
     let (op, layout) = session.relaid(self, node)
-    let x = try session.name(try session.operand(node, 0), layout)
-    try session.emitGrid("QuantizeLinear", x, op.grid, node, layout)
+    try session.emitCodes("QuantizeLinear", node, op.grid, layout)
   }
 }
 
 extension DequantizeLinear: ONNXExportable {
   func export(_ node: Node, _ session: ExportSession) throws(Diagnostic) {
     let (op, layout) = session.relaid(self, node)
-    let q = try session.name(try session.operand(node, 0), layout)
-    try session.emitGrid("DequantizeLinear", q, op.grid, node, layout)
-  }
-}
-
-extension ExportSession {
-  /// A node of ONNX's with the scales and zero points of a grid.
-  fileprivate func emitGrid(
-    _ opType: String, _ operand: String, _ grid: CodeGrid, _ node: Node, _ layout: [Int]
-  ) throws(Diagnostic) {
-    let axis = grid.encoding.axis
-    let shape = axis == nil ? [] : [grid.encoding.channels.count]
-    let base = "\(node.name)_grid"
-    var inputs = [
-      operand, constant(Constant(grid.encoding.channels.map(\.scale), shape: shape), "\(base)_scale"),
-    ]
-    // int32 has no zero point.
-    if grid.element != .int32 {
-      let zeros = grid.zeroPoints
-      let bytes: Bytes
-      switch grid.element.bits {
-      case 4: bytes = packNibbles(zeros.map { UInt8(truncatingIfNeeded: $0) })
-      case 8: bytes = Bytes(zeros.map { UInt8(truncatingIfNeeded: $0) })
-      default: bytes = Bytes(zeros.map { UInt16(truncatingIfNeeded: $0) })
-      }
-      inputs.append(
-        constant(
-          Constant(type: TensorType(grid.element, shape), bytes: bytes), "\(base)_zero_point"))
-    }
-    let attributes: [(String, ONNXAttribute)] = axis.map { [("axis", .int($0))] } ?? []
-    let isNew = grid.element.bits == 4 || grid.element.bits == 16
-    try emit(opType, inputs, attributes, for: node, layouts: [layout], since: isNew ? 21 : 13)
+    try session.emitCodes("DequantizeLinear", node, op.grid, layout)
   }
 }
