@@ -22,9 +22,10 @@ OUT = ROOT / "out/models"
 SAMPLES = 20  # Inputs for the agreement with ONNX Runtime.
 
 # Inputs to prepare: everything where accuracy is measured, else a few.
-LIMITS = {"mobilenet_v1_025": None, "mnist": None, "ultraface_rfb_320": None, "mobilenet_v1_025_nhwc": SAMPLES}
+LIMITS = {"mobilenet_v1_025": None, "mnist": None, "ultraface_rfb_320": None, "mobilenet_v1_025_nhwc": SAMPLES,
+          "tiny_llama_105": None}
 
-MOBILENET, MNIST = "mobilenet_v1_025", "mnist"
+MOBILENET, MNIST, LLAMA = "mobilenet_v1_025", "mnist", "tiny_llama_105"
 
 # Row, network, options (None: the float container), at least, exactly.
 CALIBRATED = ("--bias_bitwidth", "32")
@@ -38,6 +39,11 @@ ROWS = [
     ("W16A16 per tensor", MOBILENET,
      (*CALIBRATED, "--weights_bitwidth", "16", "--act_bitwidth", "16"), None, None),
     ("W8A8 per tensor", MOBILENET, CALIBRATED, None, None),
+    ("W8A8 per channel, weights by mse", MOBILENET,
+     (*PER_CHANNEL, "--param_quantizer_calibration", "mse"), None, None),
+    ("W8A8 per channel, activations by sqnr, weights by mse", MOBILENET,
+     (*PER_CHANNEL, "--act_quantizer_calibration", "sqnr", "--act_quantizer_schema", "unsignedsymmetric",
+      "--param_quantizer_calibration", "mse"), None, None),
     ("float", MNIST, None, None, None),
     ("W8A8 per tensor", MNIST, CALIBRATED, 1988, None),
     ("W8A8 per channel", MNIST, PER_CHANNEL, None, None),
@@ -108,6 +114,51 @@ def agreement(networks, name, backend):
     seconds = time.perf_counter() - start
     note = agrees_with_onnx_runtime(networks.models / f"{name}.onnx", samples, results)
     return f"{note} ({seconds:.1f} s)"
+
+
+PER_ROW = (*CALIBRATED, "--use_per_row_quantization")
+BY_MSE = ("--param_quantizer_calibration", "mse")
+
+# As ROWS: the next character of 4,082.
+LANGUAGE_ROWS = [
+    ("float", None, None, 3115),
+    ("W8A8", CALIBRATED, 3084, None),
+    ("W8A8 per row", PER_ROW, 3084, None),
+    ("W8A8 per row, all by mse", (*PER_ROW, *BY_MSE, "--act_quantizer_calibration", "mse"), 3084, None),
+    ("W8A16 per row", (*PER_ROW, "--act_bitwidth", "16"), 3095, None),
+    ("W8A16 per row, weights by mse", (*PER_ROW, *BY_MSE, "--act_bitwidth", "16"), 3095, None),
+]
+
+
+def language_table(networks, checks):
+    """The same for the language model, scored by score.py of the models' folder."""
+    lines = ["| network | encodings | next character | wanted |", "| --- | --- | --- | --- |"]
+    verdicts = []
+    for title, options, least, exact in LANGUAGE_ROWS:
+        path = OUT / f"{LLAMA}.dlc"
+        name = title.lower().replace(",", "").replace(" ", "_")
+        if options is not None:
+            path = OUT / f"{LLAMA}_{name}.dlc"
+            networks.quantize(LLAMA, path, "--input_list", networks.list(LLAMA, "calibration"), *options)
+        results = OUT / LLAMA / f"results_{name}"
+        samples = networks.list(LLAMA, "test")
+        networks.programs("qrun", "execute", path, "--input_list", samples, "--output_dir", results)
+        outputs = [results / f"Result_{index}" / "logits.raw" for index in range(len(listed(samples)))]
+        write_list(OUT / LLAMA / "outputs.txt", outputs)
+        done = subprocess.run(
+            [sys.executable, str(networks.models / "score.py"), LLAMA, str(OUT / LLAMA / "test_labels.txt"),
+             str(OUT / LLAMA / "outputs.txt")], capture_output=True, text=True)
+        expect(done.returncode == 0, f"score.py: {done.stderr.strip()[-300:]}")
+        correct, total = (int(number) for number in done.stdout.split("top-1 ")[1].split()[0].split("/"))
+        wanted = f"{exact}" if exact is not None else f"at least {least}"
+        lines.append(f"| {LLAMA} | {title} | {correct}/{total} ({100 * correct / total:.2f} %) | {wanted} |")
+        good = correct == exact if exact is not None else correct >= least
+        verdicts.append((f"{LLAMA} {title}", good, f"{correct}/{total}, wanted {wanted}"))
+    print()
+    print("\n".join(lines))
+    print()
+    for name, good, note in verdicts:
+        checks.report(name, "pass" if good else "FAIL", note)
 
 
 def accuracy_table(networks, checks):
@@ -219,6 +270,9 @@ def main():
     verdict, note = checks.outcome(accuracy_table, networks, checks)
     if verdict != "pass":
         checks.report("accuracy", "FAIL", note)
+    verdict, note = checks.outcome(language_table, networks, checks)
+    if verdict != "pass":
+        checks.report(f"{LLAMA} accuracy", "FAIL", note)
     checks.run("saved statistics with other bitwidths", saved_statistics, networks)
     checks.run("same bytes", determinism, networks)
 

@@ -128,6 +128,35 @@ def check_encoder(bench):
         expect(counts == {"LayerNorm": 5, "Gelu": 2, "Softmax": 2, "MatMul": 16}, str(counts))
         return f"{len(kinds)} operators"
 
+    def stays_close(title, least, *options):
+        """The least cosine of the output with float's over samples that calibration did not see."""
+        folder = bench.folder / "encoder-quantized"
+        model = make_encoder.write(folder, 13, samples=24)
+        lines = (folder / "list.txt").read_text().splitlines()
+        expect(len(lines) == 24, f"{len(lines)} samples in the list")
+        (folder / "calibration.txt").write_text("".join(f"{line}\n" for line in lines[:16]))
+        (folder / "test.txt").write_text("".join(f"{line}\n" for line in lines[16:]))
+        container, quantized = folder / "encoder.dlc", folder / f"{title}.dlc"
+        bench.programs("qconvert", "--input_network", model, "--output_path", container)
+        bench.programs(
+            "qquantize", "--input_dlc", container, "--input_list", folder / "calibration.txt",
+            "--output_dlc", quantized, "--use_per_row_quantization", "--bias_bitwidth", "32", *options)
+        outputs = []
+        for path in (container, quantized):
+            results = bench.new_folder(f"encoder-quantized/{title}-{path.stem}")
+            bench.programs(
+                "qrun", "execute", path, "--input_list", folder / "test.txt", "--output_dir", results)
+            outputs.append([
+                np.fromfile(file, np.float32).astype(float)
+                for file in sorted(results.glob("Result_*/last_hidden_state.raw"))])
+        expect(len(outputs[0]) == len(outputs[1]) == 8, "not every sample has an output")
+        cosines = [a @ b / np.sqrt((a @ a) * (b @ b)) for a, b in zip(*outputs)]
+        expect(min(cosines) >= least, f"{min(cosines):.5f}, wanted {least}")
+        return f"cosine at least {min(cosines):.5f}, wanted {least}"
+
+    bench.checks.run("encoder, W8A8 per row against float", stays_close, "w8a8", 0.95)
+    bench.checks.run(
+        "encoder, W8A16 per row against float", stays_close, "w8a16", 0.999, "--act_bitwidth", "16")
     for opset in (13, 17, 20):
         if bench.checks.run(f"encoder, opset {opset}: convert", converts, opset):
             for backend in BACKENDS:
