@@ -693,6 +693,61 @@ def check_exit_codes(bench):
 # --------------------------------------------------------------------- exports
 
 
+def blocks_of_digits(bench, low_power):
+    """Options that give weights of digits block-wise encodings; the last block of one is shorter."""
+    kind = "low-power" if low_power else "plain"
+    folder = bench.new_folder(f"blocks-{kind}")
+    export_checks.export(bench.programs, digits_container(bench), folder / "float.onnx")
+    weights = {w.name: onnx.numpy_helper.to_array(w) for w in onnx.load(folder / "float.onnx").graph.initializer}
+    entries = []
+    for name, size in (("conv3_pointwise.weight", 8), ("conv5_pointwise.weight", 12), ("classifier.weight", 16)):
+        weight = weights[name]
+        parts = np.array_split(weight, range(size, weight.shape[1], size), axis=1)
+        scales = np.stack([np.abs(p.reshape(len(p), -1)).max(1) / 7 for p in parts], 1)
+        entry = {
+            "name": name, "dtype": "INT", "bw": 4, "enc_type": "PER_BLOCK", "is_sym": True, "block_size": size,
+            "scale": [float(x) for x in scales.flat], "offset": [-8] * scales.size}
+        if low_power:
+            steps = scales.max(1) / 16
+            factors = np.clip(np.rint(scales / steps[:, None]), 1, 16).astype(int)
+            entry |= {
+                "bw": 8, "compressed_bw": 4, "enc_type": "LPBQ", "scale": [float(x) for x in steps],
+                "offset": [-128] * len(steps), "per_block_int_scale": factors.flatten().tolist()}
+        entries.append(entry)
+    path = folder / "blocks.encodings"
+    path.write_text(json.dumps({"version": "1.0.0", "activation_encodings": [], "param_encodings": entries}))
+    return ["--quantization_overrides", path]
+
+
+def narrow_export(bench, container, samples, has_blocks):
+    """Weights of 4 bits as ONNX has them, every node within a step, outputs as ONNX Runtime's."""
+    folder = bench.new_folder(f"export/{container.stem}")
+    notes = [export_checks.nodes_within_a_step(bench.programs, container, samples, folder, 20)]
+    model = onnx.load(folder / "qdq.onnx")
+    expect(model.opset_import[0].version == 21, f"operator set {model.opset_import[0].version}, not 21")
+    constants = {value.name: value for value in model.graph.initializer}
+    rows = blocks = narrow = 0
+    for node in model.graph.node:
+        if node.op_type != "DequantizeLinear" or node.input[0] not in constants:
+            continue
+        codes, scales = (constants[name] for name in node.input[:2])
+        attributes = {a.name: a.i for a in node.attribute}
+        narrow += codes.data_type == onnx.TensorProto.INT4
+        if codes.data_type == onnx.TensorProto.INT4:
+            expect(len(codes.raw_data) == (int(np.prod(codes.dims)) + 1) // 2, f"{codes.name} is not packed")
+        if "block_size" in attributes:
+            blocks += 1
+            wanted = list(codes.dims)
+            wanted[attributes["axis"]] = -(-wanted[attributes["axis"]] // attributes["block_size"])
+            expect(list(scales.dims) == wanted, f"{scales.name} has the shape {list(scales.dims)}")
+        elif "axis" in attributes and len(codes.dims) > 1:
+            rows += 1
+    expect(narrow == 6, f"{narrow} weights of 4 bits, not 6")
+    expect((rows, blocks) == ((3, 3) if has_blocks else (6, 0)), f"{rows} per row or channel, {blocks} in blocks")
+    notes.append(export_checks.float_export(bench.programs, container, samples, folder / "float"))
+    return "; ".join(notes)
+
+
 def check_exports(bench):
     """What qinspect export writes, in ONNX Runtime: digits and all minimal models."""
     list_of_digits = DIGITS / "test.txt"
@@ -706,6 +761,14 @@ def check_exports(bench):
         bench.checks.run(
             f"export digits, {name} as QDQ", export_checks.quantized_export, bench.programs, container,
             list_of_digits, bench.new_folder(f"export/{name}"), 20, 400)
+
+    for name, options in (
+            ("4-bit weights", []), ("packed 4-bit weights", ["--pack_4_bit_weights"]),
+            ("blocks", blocks_of_digits(bench, False)), ("low-power blocks", blocks_of_digits(bench, True))):
+        narrow = bench.folder / f"digits {name}.dlc"
+        quantize_digits(bench, narrow, "--weights_bitwidth", "4", "--use_per_row_quantization", *options)
+        bench.checks.run(
+            f"export digits, {name}", narrow_export, bench, narrow, list_of_digits, "blocks" in name)
 
     def exports(case):
         folder = bench.new_folder(f"export/{case['name']}")

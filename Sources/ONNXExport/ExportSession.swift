@@ -383,7 +383,8 @@ final class ExportSession {
   private func quantize(
     _ value: String, _ encoding: Encoding, tensor: Tensor, layout: [Int], into output: String
   ) throws(Diagnostic) {
-    let grid = try GridForm(encoding, layout: layout, lead: 0, tensor: tensor.name)
+    let grid = try GridForm(
+      encoding, shape: layout.map { tensor.type.shape[$0] }, layout: layout, lead: 0, tensor: tensor.name)
     require(grid.opset)
     var source = value
     if !grid.fillsType {
@@ -466,7 +467,8 @@ final class ExportSession {
           bytes: constant.materialized()))
       return name
     }
-    let grid = try GridForm(encoding, layout: layout, lead: lead, tensor: tensor.name)
+    let grid = try GridForm(
+      encoding, shape: constant.type.shape, layout: layout, lead: lead, tensor: tensor.name)
     require(grid.opset)
     let codes = initializer(
       grid.packed(constant), grid.code, constant.type.shape, tensor.name + "_quantized")

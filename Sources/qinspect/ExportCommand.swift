@@ -93,10 +93,12 @@ struct ExportCommand: ToolCommand {
   ) throws(Diagnostic) -> EncodingFile {
     var renamed = graph
     var axes: [String: Int] = [:]
+    var blocks: [String: (axis: Int, shape: [Int])] = [:]
     for index in renamed.tensors.indices {
       guard let name = result.names[TensorID(index)] else { continue }
       renamed.tensors[index].name = name
       if let axis = result.channelAxes[TensorID(index)] { axes[name] = axis }
+      blocks[name] = blockNesting(graph.tensors[index], layout: result.layouts[TensorID(index)])
     }
     var content = EncodingFile(of: renamed, generation: encodingVersion ?? .listed)
     let known = Set(result.names.values)
@@ -105,10 +107,31 @@ struct ExportCommand: ToolCommand {
     content.entries = content.entries.filter {
       known.contains($0.name) && ($0.kind == .int || $0.bitwidth < 32) && seen.insert($0.name).inserted
     }
-    for index in content.entries.indices where content.entries[index].granularity == .perChannel {
-      if let axis = axes[content.entries[index].name] { content.entries[index].axis = axis }
+    for index in content.entries.indices {
+      let name = content.entries[index].name
+      switch content.entries[index].granularity {
+      case .perTensor: break
+      case .perChannel: if let axis = axes[name] { content.entries[index].axis = axis }
+      case .perBlock, .lowPowerBlocks:
+        guard let place = blocks[name] else { continue }
+        content.entries[index].axis = place.axis
+        content.entries[index].blockShape = place.shape
+      }
     }
     return content
+  }
+
+  /// The block axis of a tensor in a layout and the shape in which its scales are nested there: one
+  /// everywhere but at channels and blocks.
+  private func blockNesting(_ tensor: Tensor, layout: [Int]?) -> (axis: Int, shape: [Int])? {
+    guard let layout, let encoding = tensor.encoding, let channelAxis = encoding.axis,
+      let blocks = encoding.blocks, let channels = layout.firstIndex(of: channelAxis),
+      let place = layout.firstIndex(of: blocks.axis)
+    else { return nil }
+    var shape = [Int](repeating: 1, count: layout.count)
+    shape[channels] = tensor.type.shape[channelAxis]
+    shape[place] = encoding.blocksPerChannel(shape: tensor.type.shape)
+    return (place, shape)
   }
 }
 
