@@ -100,13 +100,16 @@ extension EncodingRule {
           let first = encoded.encoding(input)?.channels.first,
           let second = encoded.graph[weight].encoding
         else { continue }
+        let shape = encoded.graph[weight].type.shape
+        let count = second.axis.flatMap { shape.indices.contains($0) ? shape[$0] : nil } ?? 1
+        // Where a channel has blocks, the largest of their scales counts.
+        let scales = (0..<max(count, 1)).map { second.largestScale(channel: $0, of: count) }
         let wrong = bias.channels.indices.first { channel in
-          let scale = second.channels[min(channel, second.channels.count - 1)].scale
-          let expected = Double(first.scale) * Double(scale)
+          let expected = Double(first.scale) * Double(scales[min(channel, scales.count - 1)])
           return abs(Double(bias.channels[channel].scale) - expected) > limits.biasScale * expected
         }
         guard let wrong else { continue }
-        let scale = second.channels[min(wrong, second.channels.count - 1)].scale
+        let scale = scales[min(wrong, scales.count - 1)]
         found.append(
           Finding(
             node: node.name, tensor: encoded.graph[id].name,

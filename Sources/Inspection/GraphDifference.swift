@@ -185,6 +185,9 @@ private struct Walk {
     } else if a.state != b.state || a.bitwidth != b.bitwidth {
       add(.state, a.name, "state", shown(a), shown(b))
     }
+    if a.isUnfused != b.isUnfused {
+      add(.state, a.name, "unfused", "\(a.isUnfused)", "\(b.isUnfused)")
+    }
     switch (a.constant, b.constant) {
     case (nil, nil): break
     case (_?, nil): add(.weight, a.name, "constant", "present", "absent")
@@ -208,6 +211,8 @@ private struct Walk {
     guard let a, let b else { return a == nil && b == nil }
     if a == b { return true }
     guard tolerance > 0, a.bitwidth == b.bitwidth, a.symmetric == b.symmetric, a.axis == b.axis,
+      a.granularity == b.granularity, a.blocks?.axis == b.blocks?.axis, a.blocks?.size == b.blocks?.size,
+      a.blocks?.lowPower?.decompressedBitwidth == b.blocks?.lowPower?.decompressedBitwidth,
       a.channels.count == b.channels.count
     else { return false }
     return a.channels.indices.allSatisfy { channel in
@@ -259,10 +264,14 @@ private struct Walk {
 
   private func steps(_ encoding: Encoding?, _ shape: [Int]) -> (Int) -> Float {
     guard let encoding, let grid = encoding.channels.first else { return { _ in 0 } }
-    guard let axis = encoding.axis, shape.indices.contains(axis) else { return { _ in grid.scale } }
-    let inner = denseStrides(shape)[axis]
-    let scales = encoding.channels.map(\.scale)
-    return { scales[$0 / inner % scales.count] }
+    if encoding.axis == nil { return { _ in grid.scale } }
+    var steps = [Float](repeating: grid.scale, count: shape.reduce(1, *))
+    encoding.forEachChannelRun(shape: shape) { channel, start, count in
+      guard encoding.channels.indices.contains(channel) else { return }
+      for index in start..<(start + count) { steps[index] = encoding.channels[channel].scale }
+    }
+    let filled = steps
+    return { filled[$0] }
   }
 
   private func realValues(_ tensor: Tensor, _ constant: Constant) -> [Float] {
@@ -297,7 +306,16 @@ extension Encoding {
     var parts = ["bw \(bitwidth)"]
     if symmetric { parts.append("symmetric") }
     if codeMin != 0 || codeMax != (1 << bitwidth) - 1 { parts.append("codes \(codeMin) to \(codeMax)") }
-    if let axis { parts.append("axis \(axis), \(channels.count) grids") }
+    if let axis {
+      parts.append("axis \(axis)")
+      if let blocks {
+        parts.append("blocks of \(blocks.size) along axis \(blocks.axis)")
+        if let scales = blocks.lowPower {
+          parts.append("low-power, decompressed to \(scales.decompressedBitwidth) bits")
+        }
+      }
+      parts.append("\(channels.count) grids")
+    }
     if let grid = channels.first { parts.append("scale \(grid.scale), offset \(shownOffset())") }
     return "(\(parts.joined(separator: ", ")))"
   }
