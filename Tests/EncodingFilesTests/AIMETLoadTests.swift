@@ -19,12 +19,13 @@ import Testing
     [UInt8](try Data(contentsOf: Self.folder.appendingPathComponent(name)))
   }
 
-  @Test func gridsAreThose() throws {
-    let loaded = try JSONDecoder().decode([String: [String: Quantizer]].self, from: Data(try bytes("loaded.json")))
-    #expect(loaded.count == 5)
+  @Test(arguments: [("loaded.json", 5, 6), ("exported.json", 7, 8)])
+  func gridsAreThose(_ record: String, _ files: Int, _ count: Int) throws {
+    let loaded = try JSONDecoder().decode([String: [String: Quantizer]].self, from: Data(try bytes(record)))
+    #expect(loaded.count == files)
     for (name, quantizers) in loaded {
       let file = try EncodingFile(decoding: try bytes(name))
-      #expect(file.notes.isEmpty && quantizers.count == 6)
+      #expect(file.notes.isEmpty && quantizers.count == count)
       for (tensor, quantizer) in quantizers {
         let entry = try file.find(tensor)
         #expect(entry.bitwidth == quantizer.bitwidth && entry.symmetric == quantizer.symmetric)
