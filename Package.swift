@@ -48,7 +48,12 @@ let package = Package(
     .target(name: "ToolKit", dependencies: ["IR", arguments, .product(name: "Yams", package: "Yams")]),
     .target(
       name: "EncodingTool", dependencies: ["ToolKit", "IR", "EncodingFiles", "Quantizer", arguments]),
-    .target(name: "QuantizeTool", dependencies: ["ToolKit", "IR", "Quantizer", arguments]),
+    .target(
+      name: "QuantizeTool",
+      dependencies: [
+        "ToolKit", "EncodingTool", "IR", "Operators", "Runtime", "Calibration", "Quantizer", "Container",
+        arguments,
+      ]),
 
     // Programs.
     .executableTarget(
@@ -60,8 +65,7 @@ let package = Package(
     .executableTarget(
       name: "qquantize",
       dependencies: [
-        "ToolKit", "EncodingTool", "QuantizeTool", "IR", "Operators", "Runtime", "Calibration", "Quantizer",
-        "Container", arguments,
+        "ToolKit", "QuantizeTool", "IR", "Operators", "Container", arguments,
       ]),
     .executableTarget(
       name: "qinspect",

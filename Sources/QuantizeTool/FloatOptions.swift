@@ -28,6 +28,11 @@ public struct FloatOptions: ParsableArguments {
     }
   }
 
+  /// What a container records of a run without these options.
+  public static var none: [String: String] {
+    ["float_bitwidth": "32", "float_bias_bitwidth": EffectiveOptions.none]
+  }
+
   /// What a container records.
   public var effective: [String: String] {
     [
@@ -61,7 +66,10 @@ public struct PreserveOptions: ParsableArguments {
   }
 
   /// Whether it is given.
-  public var isGiven: Bool { !names.isEmpty }
+  var isGiven: Bool { !names.isEmpty }
+
+  /// What a container records of a run without this option.
+  public static var none: [String: String] { ["preserve_io_datatype": EffectiveOptions.list([])] }
 
   /// What a container records.
   public var effective: [String: String] {

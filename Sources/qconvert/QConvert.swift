@@ -13,7 +13,14 @@ import ToolKit
 struct QConvert: ToolCommand {
   static let configuration = CommandConfiguration(
     commandName: "qconvert", abstract: "Converts an ONNX model to a container.",
-    usage: "qconvert --input_network model.onnx --output_path model.dlc [options]",
+    usage: """
+      qconvert --input_network model.onnx --output_path model.dlc [options]
+      qconvert --input_network model.onnx --input_list calibration.txt --output_path model_q.dlc [options]
+      """,
+    discussion: """
+      With --input_list, --load_stats or --enable_float_fallback the container is quantized too, as qquantize \
+      would do it.
+      """,
     version: ToolIdentity.version)
 
   @Option(
@@ -22,26 +29,28 @@ struct QConvert: ToolCommand {
   var inputNetwork: String?
   @Option(
     name: [.customShort("o"), .customLong("output_path")],
-    help: ArgumentHelp("The container (default: the model's name with .dlc).", valueName: "model.dlc"))
+    help: ArgumentHelp(
+      "The container (default: the model's name with .dlc, none with --save_stats).", valueName: "model.dlc"))
   var outputPath: String?
-  @OptionGroup var shapes: ShapeOptions
-  @OptionGroup var overrides: OverrideOptions
-  @OptionGroup var encodings: EncodingDumpOptions
-  @OptionGroup var model: ModelOptions
-  @OptionGroup var float: FloatOptions
-  @OptionGroup var preserve: PreserveOptions
-  @OptionGroup var target: TargetOptions
+  @OptionGroup(title: "Inputs and outputs of the model") var shapes: ShapeOptions
+  @OptionGroup(title: "Inputs and outputs of the model") var model: ModelOptions
   @Option(
     name: .customLong("export_format"),
     help: "With or without encodings of overrides and of the source (default: DLC_DEFAULT).")
   var exportFormat = ExportFormat.complete
-  @OptionGroup var dump: DumpOptions
+  @OptionGroup(title: "Passes") var dump: DumpOptions
+  @OptionGroup var quantize: QuantizeOptions
   @Flag(
     name: .customLong("dry_run"),
-    help: "Do all checks, list the operators and unused inputs, write nothing.")
+    help: "Do all checks, list the operators, unused inputs and what would be quantized, write nothing.")
   var dryRun = false
   @OptionGroup var depfile: DepfileOption
   @OptionGroup var common: CommonOptions
+
+  private var overrides: OverrideOptions { quantize.overrides }
+  private var encodings: EncodingDumpOptions { quantize.encodings }
+  private var float: FloatOptions { quantize.float }
+  private var preserve: PreserveOptions { quantize.preserve }
 
   static func main() { ToolProgram.main(QConvert.self) }
 
@@ -51,6 +60,13 @@ struct QConvert: ToolCommand {
     }
     if dryRun, dump.dumpIR != nil || dump.after != nil {
       throw ValidationError("--dry_run writes nothing and excludes --dump_ir and --dump_ir_after")
+    }
+    if !quantize.hasSource, let option = quantize.given.first {
+      throw ValidationError(
+        """
+        --\(option) is about quantizing, which needs one of --input_list, --load_stats and \
+        --enable_float_fallback
+        """)
     }
   }
 
@@ -62,19 +78,24 @@ struct QConvert: ToolCommand {
     guard let input = inputNetwork else { return .usage }
     let output = outputPath ?? FileReading.withoutExtension(input) + ".dlc"
     try dump.check()
+    let quantizing = try quantize.hasSource ? quantize.quantizerOptions(session) : nil
 
     let imported = try session.phase("import") { () throws(Diagnostic) in
       try shapes.load(input)
     }
     session.noteInputs(imported.files + model.files)
     overrides.noteInputs(session)
-    session.printer.report(target.notes)
+    session.printer.report(quantize.target.notes)
     var source = imported.graph
     try model.apply(to: &source, session)
     session.printer.report(imported.diagnostics)
-    try session.checkOutputs(
-      main: output, others: [dump.dumpIR, encodings.path(beside: output), depfile.depfile])
-    let rule = try depfile.depfile.map { (_) throws(Diagnostic) in
+    var place = QuantizePlace(
+      input: input, output: quantizing != nil && quantize.savesStatistics ? outputPath : output,
+      outputOption: "--output_path", depfile: depfile.depfile, dryRun: dryRun)
+    place.isConverted = true
+    place.furtherOutput = dump.dumpIR == "-" ? nil : dump.dumpIR
+    try session.checkOutputs(main: place.output, others: quantize.furtherOutputs(place))
+    let rule = try (quantizing == nil ? depfile.depfile : nil).map { (_) throws(Diagnostic) in
       try session.dependencies(of: output)
     }
     var texts = dump.isWanted(after: "import") ? source.text() : nil
@@ -87,24 +108,26 @@ struct QConvert: ToolCommand {
     model.removeUnused(&graph, session)
     let overridden = try overrides.apply(to: &graph, session)
     strip(&graph, session)
-    try settleFloats(&graph, session)
+    let floats = try settleFloats(&graph, session)
     let annotated = try session.phase("encodings") { () throws(Diagnostic) in
       try complete(&graph, session)
     }
-    graph = try preserve.apply(to: graph, session)
+    if quantizing == nil { graph = try preserve.apply(to: graph, session) }
     if dump.isWanted(after: nil) { texts = graph.text() }
     if dryRun {
       try session.printResult(Summary.support(of: graph))
-      return .done
+      if quantizing == nil { return .done }
     }
     let hash = try session.phase("hash") { () throws(Diagnostic) in
       try FileReading.sha256(of: imported.files)
     }
     let options = shapes.effective.merging(overridden ?? OverrideOptions.none) { $1 }
-      .merging(model.effective) { $1 }.merging(float.effective) { $1 }
-      .merging(preserve.effective) { $1 }.merging(["export_format": exportFormat.rawValue]) { $1 }
+      .merging(model.effective) { $1 }.merging(floats) { $1 }
+      .merging(quantizing == nil ? preserve.effective : PreserveOptions.none) { $1 }
+      .merging(["export_format": exportFormat.rawValue]) { $1 }
     let encodingsText =
-      try encodings.isGiven ? encodings.text(annotated, names: Set(annotated.tensors.map(\.name))) : nil
+      try encodings.isGiven && quantizing == nil
+      ? encodings.text(annotated, names: Set(annotated.tensors.map(\.name))) : nil
     let (version, copyright) = try model.metadata()
     let file = ContainerFile(
       graph: graph,
@@ -112,6 +135,13 @@ struct QConvert: ToolCommand {
         modelVersion: version, converterCommand: EffectiveOptions.command(options),
         converterVersion: "qtools \(ToolIdentity.version)", modelCopyright: copyright),
       annotations: ContainerAnnotations(options: options, modelHash: hash))
+    if let quantizing {
+      place.write = { () throws(Diagnostic) in
+        if let texts { try dump.write(texts, session) }
+      }
+      try quantize.quantize(file, quantizing, place, session)
+      return .done
+    }
     try session.printer.checkWarnings()
     try session.phase("write") { () throws(Diagnostic) in
       if let texts { try dump.write(texts, session) }
@@ -130,14 +160,15 @@ struct QConvert: ToolCommand {
   /// graph with its annotations.
   private func complete(_ graph: inout Graph, _ session: ToolSession) throws(Diagnostic) -> Graph {
     let isAnnotated = graph.tensors.contains { $0.state != .open || $0.bitwidth != nil }
-    if encodings.isGiven, !graph.tensors.contains(where: { $0.encoding != nil }) {
+    let isLast = !quantize.hasSource
+    if isLast, encodings.isGiven, !graph.tensors.contains(where: { $0.encoding != nil }) {
       session.printer.report(
         Diagnostic(
           "option-without-effect", "--dump_encoding_json writes 0 encodings: no tensor has one",
           severity: .warning))
     }
     guard isAnnotated, !graph.isMaterialized else {
-      try overrides.checkCoverage(EncodingCoverage.gaps(of: graph))
+      if isLast { try overrides.checkCoverage(EncodingCoverage.gaps(of: graph)) }
       return graph
     }
     switch try completeOverrides(graph) {
@@ -149,6 +180,7 @@ struct QConvert: ToolCommand {
       graph = fixed
       return result.graph
     case .open(let names):
+      guard isLast else { return graph }
       try overrides.checkCoverage(names)
       try session.printSummary("\(names.count) tensors are open: the weights stay float until qquantize gives the rest")
       return graph
@@ -167,16 +199,22 @@ struct QConvert: ToolCommand {
     graph = graph.strippedOfEncodings()
   }
 
-  /// Decides the widths of float tensors: all of them become float16 where nothing else is decided.
-  private func settleFloats(_ graph: inout Graph, _ session: ToolSession) throws(Diagnostic) {
+  /// Decides the widths of float tensors: all of them become float16 where nothing else is decided and
+  /// nothing is quantized. Gives what a container records of it.
+  private func settleFloats(
+    _ graph: inout Graph, _ session: ToolSession
+  ) throws(Diagnostic) -> [String: String] {
     if graph.hasDecisions {
       graph = graph.settlingFloatWidths(float.bitwidth ?? 32, bias: float.biasBitwidth)
+    } else if quantize.hasSource {
+      return FloatOptions.none
     } else {
       let half = try convertedToHalf(
         graph, floatBitwidth: float.bitwidth ?? 32, floatBiasBitwidth: float.biasBitwidth)
       graph = half.graph
       session.printer.report(half.notes)
     }
+    return float.effective
   }
 
   /// With or without the encodings of overrides and of the source.

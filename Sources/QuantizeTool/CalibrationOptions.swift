@@ -37,10 +37,6 @@ struct CalibrationOptions: ParsableArguments {
       ("--input_list", inputList != nil), ("--load_stats", !loadStats.isEmpty),
       ("--enable_float_fallback", floatFallback),
     ].filter(\.1).map(\.0)
-    if sources.isEmpty {
-      throw ValidationError(
-        "One of --input_list, --load_stats and --enable_float_fallback is required")
-    }
     if sources.count > 1 {
       throw ValidationError("\(sources.joined(separator: " and ")) exclude each other")
     }
@@ -51,6 +47,18 @@ struct CalibrationOptions: ParsableArguments {
       let isTwice = loadStats[..<index].contains { $0 == path || FileReading.areSame($0, path) }
       if isTwice { throw ValidationError("--load_stats is given \(path) twice") }
     }
+  }
+
+  /// Whether there is something to make encodings of.
+  var hasSource: Bool { inputList != nil || !loadStats.isEmpty || floatFallback }
+
+  /// Names of the given options that are of use beside one of those only.
+  var given: [String] {
+    let all: [(String, Bool)] = [
+      ("save_stats", saveStats != nil), ("use_native_input_files", nativeInputs),
+      ("backend", backend != nil), ("jobs", jobs.jobs != nil),
+    ]
+    return all.filter(\.1).map(\.0)
   }
 
   /// Warnings of options that have no effect beside the others.

@@ -8,12 +8,12 @@ import ToolKit
 struct QuantizationOptions: ParsableArguments {
   @Option(
     name: [.customLong("weights_bitwidth"), .customLong("weight_bw")],
-    help: ArgumentHelp("Bits of weights: 4, 8 or 16.", valueName: "bits"))
-  var weightsBitwidth = 8
+    help: ArgumentHelp("Bits of weights: 4, 8 or 16 (default: 8).", valueName: "bits"))
+  var weightsBitwidth: Int?
   @Option(
     name: [.customLong("act_bitwidth"), .customLong("act_bw")],
-    help: ArgumentHelp("Bits of activations: 8 or 16.", valueName: "bits"))
-  var actBitwidth = 8
+    help: ArgumentHelp("Bits of activations: 8 or 16 (default: 8).", valueName: "bits"))
+  var actBitwidth: Int?
   @Option(
     name: [.customLong("bias_bitwidth"), .customLong("bias_bw")],
     help: ArgumentHelp("Bits of biases: 8 or 32 (default: 8).", valueName: "bits"))
@@ -53,8 +53,9 @@ struct QuantizationOptions: ParsableArguments {
   var restrictSteps: String?
   @Option(
     name: .customLong("calibration_order"),
-    help: "Observe all tensors on the float graph, or each with everything before it quantized.")
-  var calibrationOrder = CalibrationOrder.simultaneous
+    help: ArgumentHelp(
+      "Observe all tensors on the float graph, or each with everything before it quantized (default: simultaneous)."))
+  var calibrationOrder: CalibrationOrder?
   @Flag(
     name: .customLong("skip_nonfinite"),
     help: "Leave NaN and infinities out of samples and weights, and count them.")
@@ -75,8 +76,8 @@ struct QuantizationOptions: ParsableArguments {
   var packs4BitWeights = false
   @Flag(
     name: .customLong("adjust_bias_encoding"), inversion: .prefixedNo,
-    help: "Widen weight grids where a 32-bit bias would overflow.")
-  var adjustsBiasEncoding = true
+    help: "Widen weight grids where a 32-bit bias would overflow (default: yes).")
+  var adjustsBiasEncoding: Bool?
   @Flag(
     name: .customLong("keep_weights_quantized"),
     help: "Store the weights of operators that stay float quantized.")
@@ -118,6 +119,25 @@ struct QuantizationOptions: ParsableArguments {
     }
   }
 
+  /// Names of the options that are given.
+  var given: [String] {
+    let all: [(String, Bool)] = [
+      ("weights_bitwidth", weightsBitwidth != nil), ("act_bitwidth", actBitwidth != nil),
+      ("bias_bitwidth", biasBitwidth != nil), ("act_quantizer_calibration", actCalibration != nil),
+      ("param_quantizer_calibration", paramCalibration != nil), ("act_quantizer_schema", actSchema != nil),
+      ("param_quantizer_schema", paramSchema != nil), ("act_quantizer", actQuantizer != nil),
+      ("param_quantizer", paramQuantizer != nil), ("percentile_calibration_value", percentile != nil),
+      ("restrict_quantization_steps", restrictSteps != nil), ("calibration_order", calibrationOrder != nil),
+      ("skip_nonfinite", skipNonfinite), ("use_per_channel_quantization", perChannel),
+      ("use_per_row_quantization", perRow), ("enable_per_row_quantized_bias", perRowBias),
+      ("pack_4_bit_weights", packs4BitWeights), ("adjust_bias_encoding", adjustsBiasEncoding != nil),
+      ("keep_weights_quantized", keepsWeightsQuantized), ("keep_float", !keepFloat.isEmpty),
+      ("use_aimet_quantizer", useAIMETQuantizer), ("config", config != nil),
+      ("include_data_invariant_ops", includeDataInvariantOps),
+    ]
+    return all.filter(\.1).map(\.0)
+  }
+
   /// Warnings of options that the others leave without effect.
   func optionsWithoutEffect() throws(Diagnostic) -> [Diagnostic] {
     var options = QuantizerOptions()
@@ -138,8 +158,8 @@ struct QuantizationOptions: ParsableArguments {
     _ configuration: QuantizerConfiguration = .init()
   ) throws(Diagnostic) -> QuantizerOptions {
     var options = QuantizerOptions()
-    options.weightsBitwidth = weightsBitwidth
-    options.actBitwidth = actBitwidth
+    options.weightsBitwidth = weightsBitwidth ?? 8
+    options.actBitwidth = actBitwidth ?? 8
     options.biasBitwidth = biasBitwidth ?? (useAIMETQuantizer ? 32 : 8)
     options.perChannel = perChannel || useAIMETQuantizer
     if useAIMETQuantizer, paramQuantizer == nil {
@@ -161,12 +181,12 @@ struct QuantizationOptions: ParsableArguments {
     options.steps = try restrictSteps.map { text throws(Diagnostic) in
       try QuantizationSteps(parsing: text)
     }
-    options.calibrationOrder = calibrationOrder
+    options.calibrationOrder = calibrationOrder ?? .simultaneous
     options.skipNonfinite = skipNonfinite
     options.perRow = perRow
     options.perRowBias = perRowBias
     options.packs4BitWeights = packs4BitWeights
-    options.adjustsBiasEncoding = adjustsBiasEncoding
+    options.adjustsBiasEncoding = adjustsBiasEncoding ?? true
     options.keepsWeightsQuantized = keepsWeightsQuantized
     options.keepFloat = keepFloat
     options.includeDataInvariantOps = includeDataInvariantOps

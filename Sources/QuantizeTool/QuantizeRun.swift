@@ -1,0 +1,235 @@
+import Calibration
+import Container
+import EncodingTool
+import IR
+import Operators
+import Quantizer
+import ToolKit
+
+/// Where a run reads from and writes to.
+public struct QuantizePlace {
+  /// The file the program was given.
+  public var input: String
+  /// Where the container goes; nil where only statistics are wanted.
+  public var output: String?
+  /// The option that names the container, for messages.
+  public var outputOption: String
+  /// Where the dependency rule goes, nil for nowhere.
+  public var depfile: String?
+  /// Do all checks, tell what would be quantized, run and write nothing.
+  public var dryRun: Bool
+  /// Whether the content was converted in this run, with the overrides applied.
+  public var isConverted = false
+  /// A further file that `write` makes.
+  public var furtherOutput: String?
+  /// Writes what else there is; called once, before anything else is written.
+  public var write: () throws(Diagnostic) -> Void = {}
+
+  /// A place of the given files.
+  public init(
+    input: String, output: String?, outputOption: String, depfile: String?, dryRun: Bool
+  ) {
+    self.input = input
+    self.output = output
+    self.outputOption = outputOption
+    self.depfile = depfile
+    self.dryRun = dryRun
+  }
+}
+
+extension QuantizeOptions {
+  /// The quantizer's options, with what the configuration file says; notes what is without effect.
+  public func quantizerOptions(_ session: ToolSession) throws(Diagnostic) -> QuantizerOptions {
+    let configuration = try quantization.config.map { (path) throws(Diagnostic) in
+      try QuantizerConfiguration(path: path)
+    }
+    var options = try quantization.options(configuration ?? .init())
+    float.apply(to: &options)
+    if let configuration { session.printer.report(configuration.optionsWithoutEffect(options)) }
+    session.noteInputs([quantization.config].compactMap { $0 })
+    return options
+  }
+
+  /// Every file that a run writes besides the container.
+  public func furtherOutputs(_ place: QuantizePlace) -> [String?] {
+    [
+      calibration.saveStats, stripping.path(beside: place.input),
+      place.output.flatMap(encodings.path(beside:)), place.depfile, place.furtherOutput,
+    ]
+  }
+
+  /// Calibrates and quantizes the content of a container and writes all outputs. What the content was read
+  /// from is noted in the session before.
+  ///
+  /// The bytes are the same whether the content was read from a container or has just been converted.
+  public func quantize(
+    _ content: ContainerFile, _ given: QuantizerOptions, _ place: QuantizePlace, _ session: ToolSession
+  ) throws(Diagnostic) {
+    var file = content
+    var options = given
+    let inputs = SampleInput.inputs(of: file.graph, native: calibration.nativeInputs)
+    if file.graph.isMaterialized {
+      session.printer.report(alreadyQuantized(place))
+      file.graph = file.graph.dematerialized()
+    }
+    try applyOverrides(to: &file, place, session)
+    let source = file
+    let quantsimHash = try quantsim.apply(to: &file.graph, &options, session)
+    let samples = try session.phase("check samples") { () throws(Diagnostic) in
+      try calibration.samples(of: &file.graph, inputs: inputs, session)
+    }
+    try session.checkOutputs(main: place.output, others: furtherOutputs(place))
+    session.printer.report(try optionsWithoutEffect(options, place))
+    // Made before the work, so that a rule that cannot be written costs no inference.
+    let rule = try place.depfile.map { (_) throws(Diagnostic) in
+      try session.dependencies(of: place.output ?? calibration.saveStats ?? place.input)
+    }
+    if place.dryRun, samples != nil {
+      return try session.printResult(
+        Placement.table(try keepingFloat(file.graph, options.keepFloat).graph, options))
+    }
+    let statistics: Statistics? =
+      calibration.floatFallback
+      ? nil : try calibration.statistics(file.graph, samples, options, session)
+    try session.printer.checkWarnings()
+    if !place.dryRun {
+      try session.phase("write", place.write)
+      if let path = stripping.path(beside: place.input) { try writeStripped(source, to: path, session) }
+      if let path = calibration.saveStats, let statistics {
+        try session.phase("write") { () throws(Diagnostic) in
+          try AtomicFile.write(Bytes(try statistics.encoded()), to: path)
+        }
+      }
+    }
+    if let output = place.output {
+      var effective = options.normalized
+      effective["quantsim_config"] = quantsimHash
+      effective["ignore_quantization_overrides"] = "\(ignoring.isGiven)"
+      effective["enable_float_fallback"] = "\(calibration.floatFallback)"
+      effective.merge(preserve.effective) { $1 }
+      effective["output_tensors"] = EffectiveOptions.list(samples?.addedOutputs.sorted() ?? [])
+      file.annotations.options.merge(effective) { $1 }
+      var used = statistics
+      if options.calibrationOrder == .sequential, let samples, let statistics {
+        used = try calibration.sequential(file.graph, statistics, samples, options, session)
+      }
+      try finish(&file, used, options, to: output, dryRun: place.dryRun, session)
+    }
+    if let rule, let path = place.depfile, !place.dryRun { try AtomicFile.write(rule, to: path) }
+  }
+
+  private func alreadyQuantized(_ place: QuantizePlace) -> Diagnostic {
+    place.isConverted
+      ? Diagnostic(
+        "already-quantized", "every encoding of the model is given: its weights are quantized and dequantized first",
+        at: Diagnostic.Location(file: place.input), hint: "converting alone makes the quantized container",
+        severity: .warning)
+      : Diagnostic(
+        "already-quantized", "the container is quantized already: its weights are dequantized first",
+        at: Diagnostic.Location(file: place.input), hint: "quantize the float container instead",
+        severity: .warning)
+  }
+
+  /// Leaves out the encodings that the container was given, or adds those of a file.
+  private func applyOverrides(
+    to file: inout ContainerFile, _ place: QuantizePlace, _ session: ToolSession
+  ) throws(Diagnostic) {
+    if ignoring.isGiven {
+      if !file.graph.tensors.contains(where: { $0.state != .open || $0.bitwidth != nil }) {
+        session.printer.report(
+          Diagnostic(
+            "option-without-effect", "--ignore_quantization_overrides changed 0 tensors: none has an encoding",
+            severity: .warning))
+      }
+      file.graph = file.graph.withoutGivenEncodings()
+      file.annotations.options.merge(OverrideOptions.none) { $1 }
+    } else if !place.isConverted {
+      overrides.noteInputs(session)
+      if let record = try overrides.apply(to: &file.graph, session) {
+        file.annotations.options.merge(record) { $1 }
+      }
+    }
+  }
+
+  /// Warnings of options that this run has no use for.
+  private func optionsWithoutEffect(
+    _ options: QuantizerOptions, _ place: QuantizePlace
+  ) throws(Diagnostic) -> [Diagnostic] {
+    var found = calibration.optionsWithoutEffect + (try quantization.optionsWithoutEffect())
+    func add(_ name: String, _ reason: String) {
+      found.append(
+        Diagnostic("option-without-effect", "--\(name) changed nothing: \(reason)", severity: .warning))
+    }
+    if native.isGiven { add("use_native_output_files", "no outputs of samples are written") }
+    if place.output == nil {
+      let reason = "without \(place.outputOption) only statistics are written"
+      if encodings.isGiven { add("dump_encoding_json", reason) }
+      let defaults = QuantizerOptions().normalized
+      for (name, value) in options.normalized.sorted(by: { $0.key < $1.key })
+      where defaults[name] != value && name != "skip_nonfinite" {
+        add(name, reason)
+      }
+    }
+    return found
+  }
+
+  /// Writes the float container without encodings.
+  private func writeStripped(
+    _ file: ContainerFile, to path: String, _ session: ToolSession
+  ) throws(Diagnostic) {
+    var file = file
+    file.graph = file.graph.strippedOfEncodings()
+    file.annotations.options.merge(OverrideOptions.none) { $1 }
+    file.metadata.converterCommand = EffectiveOptions.command(file.annotations.options)
+    let finished = file
+    try session.phase("write") { () throws(Diagnostic) in
+      TemporaryFiles.announce(path)
+      try ContainerWriter.write(finished, to: path)
+    }
+  }
+
+  /// Gives the graph its encodings, turns it into fixed point and writes the container.
+  private func finish(
+    _ file: inout ContainerFile, _ statistics: Statistics?, _ options: QuantizerOptions,
+    to output: String, dryRun: Bool, _ session: ToolSession
+  ) throws(Diagnostic) {
+    let before = Placement.parameterBytes(file.graph)
+    let names = Set(file.graph.tensors.map(\.name))
+    let decided = file.graph.decidedByOverride
+    let result = try session.phase("encodings") { () throws(Diagnostic) in
+      calibration.floatFallback
+        ? try assignFloatFallback(file.graph, options: options)
+        : try assignEncodings(
+          file.graph, statistics: statistics, options: options, jobs: calibration.jobs.threads)
+    }
+    session.printer.report(result.notes)
+    if let failure = Diagnostic.combining(result.graph.operandWidthProblems(decided: decided)) { throw failure }
+    try overrides.checkCoverage(EncodingCoverage.gaps(of: result.graph))
+    let dump = try encodings.isGiven ? encodings.text(result.graph, names: names) : nil
+    file.graph = try session.phase("weights") { () throws(Diagnostic) in
+      try preserve.apply(to: try result.materialized(), session)
+    }
+    file.annotations.calibrationHash = statistics?.calibrationHash.hex
+    file.annotations.calibrationCount = statistics?.sampleCount
+    file.metadata.converterCommand = EffectiveOptions.command(file.annotations.options)
+    file.metadata.converterVersion = "qtools \(ToolIdentity.version)"
+    try session.printer.checkWarnings()
+    if !dryRun {
+      let finished = file
+      try session.phase("write") { () throws(Diagnostic) in
+        TemporaryFiles.announce(output)
+        try ContainerWriter.write(finished, to: output)
+        if let dump, let path = encodings.path(beside: output) { try AtomicFile.write(dump, to: path) }
+      }
+    }
+    let sources = EncodingSource.allCases.compactMap { source in
+      result.coverage[source].map { "\($0) \(source.rawValue)" }
+    }
+    try session.printSummary(
+      """
+      \(output): \(statistics?.sampleCount ?? 0) samples; encodings: \
+      \(sources.joined(separator: ", ")); parameters \(byteText(before)) -> \
+      \(byteText(Placement.parameterBytes(file.graph)))
+      """)
+  }
+}
