@@ -84,14 +84,15 @@ const describe = (graph) => {
     return { nodes, tensors };
 };
 
-const HEADER = [0xd5, 0x0a, 4, 0, 0, 0, 0, 0];
+// Byte 4 is the minor version: 1 where numbers lie in model.params.bin.
+const HEADER = [0xd5, 0x0a, 4, 0, null, 0, 0, 0];
 
 const readRecords = async (require, node, file) => {
     const [zip, flatbuffers, schema] =
         await Promise.all(['./zip', './flatbuffers', './dlc-schema'].map(require));
     const bytes = zip.Archive.open(openFile(node, file), 'zip').entries.get('model').peek();
-    if (HEADER.some((byte, index) => bytes[index] !== byte)) {
-        throw new Error('The header of the model is not that of version 4.0.');
+    if (HEADER.some((byte, index) => byte !== null && bytes[index] !== byte)) {
+        throw new Error('The header of the model is not that of generation 4.');
     }
     const reader = flatbuffers.BinaryReader.open(bytes.slice(HEADER.length));
     const grid = (table) => ({

@@ -405,6 +405,10 @@ def compare_encodings(name, ours, record):
         same(f"{name}, encoding", [], record["channels"])
         expect(record["kind"] == 0x7FFFFFFF, f"{name}: kind {record['kind']} without an encoding")
         return 0
+    if "block_size" in ours:
+        # Netron's schema has no place for the grids of blocks: the kind tells of them.
+        same(f"{name}, kind", 5 if "block_factor" in ours else 4, record["kind"])
+        return 1
     channels = record["channels"]
     same(f"{name}, axis", ours.get("axis"), record["axis"])
     same(f"{name}, kind", ours.get("axis") is not None, record["kind"] in (1, 3))
@@ -481,6 +485,36 @@ def check_netron(bench):
         return compare_with_netron(bench, container, True)
 
     bench.checks.run("Netron, digits W8A16", wide)
+    for low_power in (False, True):
+        bench.checks.run(
+            f"Netron, digits with {'low-power ' if low_power else ''}blocks",
+            lambda: compare_with_netron(bench, blocked_digits(bench, low_power), True))
+
+
+def blocked_digits(bench, low_power):
+    """The digits network with 4-bit weights in blocks of 16 inputs in its last layers."""
+    stem = "digits_lpbq" if low_power else "digits_blocks"
+    params = []
+    for name, channels, inputs in (("conv5_pointwise.weight", 64, 32), ("classifier.weight", 10, 64)):
+        blocks = channels * inputs // 16
+        entry = {"name": name, "dtype": "INT", "is_sym": True, "block_size": 16}
+        if low_power:
+            entry |= {"enc_type": "LPBQ", "bw": 8, "compressed_bw": 4, "scale": [0.02] * channels,
+                      "offset": [-128] * channels, "per_block_int_scale": [i % 16 + 1 for i in range(blocks)]}
+        else:
+            entry |= {"enc_type": "PER_BLOCK", "bw": 4, "scale": [0.1 + i / 4096 for i in range(blocks)],
+                      "offset": [-8] * blocks}
+        params.append(entry)
+    encodings = bench.folder / f"{stem}.encodings"
+    encodings.write_text(json.dumps(
+        {"version": "1.0.0", "activation_encodings": [], "param_encodings": params}))
+    (source, container) = (bench.folder / f"{stem}_float.dlc", bench.folder / f"{stem}.dlc")
+    bench.programs(
+        "qconvert", "--input_network", DIGITS / "digits.onnx", "--output_path", source,
+        "--quantization_overrides", encodings)
+    bench.programs(
+        "qquantize", "--input_dlc", source, "--output_dlc", container, "--input_list", DIGITS / "calibration.txt")
+    return container
 
 
 # ---------------------------------------------------------------- determinism

@@ -511,6 +511,19 @@ def coding():
          [node("DequantizeLinear", "w s", "f", axis=0), node("Conv", "x f")], image,
          {"w": helper.make_tensor("w", TensorProto.INT4, codes.shape, (codes % 16).astype(int).flatten() - 8),
           "s": four}, opset=21)
+    case("dequantize_blocks", "a scale for each block of 9 rows",
+         [node("DequantizeLinear", "w s z", "f", axis=0, block_size=9), node("MatMul", "x f")], {"x": (2, 27)},
+         {"w": codes.reshape(27, 4), "s": np.array([[1, 2, 3, 4], [2, 3, 4, 5], [3, 4, 5, 6]], F) / 64,
+          "z": np.full((3, 4), 120, np.uint8)}, opset=21)
+    case("dequantize_blocks_gemm", "a scale for each block of 16 columns of 27 in int4, the last block shorter",
+         [node("DequantizeLinear", "w s", "f", axis=1, block_size=16), node("Gemm", "x f b", transB=1)],
+         {"x": (2, 27)},
+         {"w": helper.make_tensor("w", TensorProto.INT4, (4, 27), (codes % 16).astype(int).flatten() - 8),
+          "s": np.array([[1, 2], [3, 4], [5, 6], [7, 8]], F) / 64, "b": np.array([1, 2, 3, 4], F)}, opset=21)
+    case("dequantize_blocks_conv", "a scale for each block of 2 input channels of 3, the same in the whole window",
+         [node("DequantizeLinear", "w s", "f", axis=1, block_size=2), node("Conv", "x f")], image,
+         {"w": signed, "s": np.repeat(np.array([[1, 2], [3, 4], [5, 6], [7, 8]], F) / 64, 9).reshape(4, 2, 3, 3)},
+         opset=21)
     case("dequantize_float16", "scales in float16, result cast",
          [node("DequantizeLinear", "w s", "f", axis=0), node("Cast", "f", "g", to=TensorProto.FLOAT),
           node("Conv", "x g")], image, {"w": signed, "s": np.array([0.5, 0.25, 0.125, 1], np.float16)}, opset=19)

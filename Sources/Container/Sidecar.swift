@@ -42,6 +42,8 @@ struct Sidecar: Codable {
   var bitwidths: [String: Int]?
   /// Tensors that keep an encoding of their own inside what would be a fused pair.
   var unfused: [String]?
+  /// Constants that the source has in another layout: axis i is axis number i of the list there.
+  var sourceOrders: [String: [Int]]?
   /// Nodes that compute in 32-bit integers, sorted.
   var integerNodes: [String]?
   /// Tensors by source of their encoding.
@@ -70,6 +72,9 @@ struct Sidecar: Codable {
     if !widths.isEmpty { bitwidths = widths }
     let alone = graph.tensors.filter(\.isUnfused).map(\.name)
     if !alone.isEmpty { unfused = alone }
+    var orders: [String: [Int]] = [:]
+    for tensor in graph.tensors { orders[tensor.name] = tensor.sourceOrder }
+    if !orders.isEmpty { sourceOrders = orders }
     for tensor in graph.tensors {
       let usual: QuantizationState = tensor.encoding == nil ? .open : .given
       if tensor.state != usual { states[tensor.state.rawValue, default: []].append(tensor.name) }

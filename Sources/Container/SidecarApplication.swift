@@ -42,6 +42,13 @@ extension Sidecar {
       graph[try id(name, "bitwidths")].bitwidth = bitwidth
     }
     for name in unfused ?? [] { graph[try id(name, "unfused")].isUnfused = true }
+    for (name, order) in (sourceOrders ?? [:]).sorted(by: { $0.key < $1.key }) {
+      let tensor = try id(name, "sourceOrders")
+      guard order.sorted() == Array(0..<graph[tensor].type.rank) else {
+        throw Sidecar.damaged("\(order) is no order of its axes", path: "sourceOrders", tensor: name)
+      }
+      graph[tensor].sourceOrder = order
+    }
     let nodeNames = Set(graph.nodes.map(\.name))
     for name in integerNodes ?? [] where !nodeNames.contains(name) {
       throw Sidecar.damaged("there is no node \(name.debugDescription)", path: "integerNodes")

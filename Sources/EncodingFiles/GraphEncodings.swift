@@ -35,8 +35,8 @@ extension EncodingFile {
         guard encoding.bitwidth != 32 || writesBiases else { continue }
         entries.append(
           EncodingEntry(
-            tensor.name, encoding, section, axis: encoding.axis.map { Self.sourceAxis(role, $0) },
-            shape: tensor.type.shape))
+            tensor.name, encoding, section, axis: encoding.axis.map { Self.sourceAxis(tensor, role, $0) },
+            tensor: tensor))
       } else if tensor.state == .float, tensor.type.element.isFloat, generation != .onnx {
         entries.append(
           EncodingEntry(
@@ -78,10 +78,12 @@ extension EncodingFile {
     return found
   }
 
-  /// The channel axis of an operand in ONNX's layout.
+  /// The channel axis of an operand in ONNX's layout: the source's where it is known, else the usual one
+  /// of the operator.
   private static func sourceAxis(
-    _ role: (rule: QuantizationRule.Input, type: String)?, _ axis: Int
+    _ tensor: Tensor, _ role: (rule: QuantizationRule.Input, type: String)?, _ axis: Int
   ) -> Int {
+    if let order = tensor.sourceOrder { return order[axis] }
     guard let role, case .weight = role.rule else { return axis }
     if role.type.hasPrefix("TransposeConv") { return 1 }
     return role.type.contains("Conv") ? 0 : axis
@@ -91,8 +93,9 @@ extension EncodingFile {
 extension EncodingEntry {
   /// The entry of a graph's encoding.
   fileprivate init(
-    _ name: String, _ encoding: Encoding, _ section: Section, axis: Int?, shape: [Int]
+    _ name: String, _ encoding: Encoding, _ section: Section, axis: Int?, tensor: Tensor
   ) {
+    let shape = tensor.type.shape
     let half = Int32(truncatingIfNeeded: -(1 << (encoding.bitwidth - 1)))
     let symmetric = encoding.symmetric && encoding.channels.allSatisfy { $0.offset == half }
     self.init(
@@ -108,7 +111,7 @@ extension EncodingEntry {
             decompressedBitwidth: $0.decompressedBitwidth))
       } ?? .perBlock
     // Convolutions have channels and inputs on their first two axes, in this or the other order.
-    let inputs = axis == channelAxis ? blocks.axis : 1 - axis
+    let inputs = tensor.sourceOrder?[blocks.axis] ?? (axis == channelAxis ? blocks.axis : 1 - axis)
     var nested = [Int](repeating: 1, count: shape.count)
     nested[axis] = shape[channelAxis]
     nested[inputs] = encoding.blocksPerChannel(shape: shape)

@@ -6,7 +6,15 @@ extension Encoding {
   /// element does not follow from one index of the new shape.
   public func reshaped(from old: [Int], to new: [Int]) -> Encoding? {
     guard let axis else { return self }
-    guard blocks == nil else { return nil }
+    if let blocks {
+      guard let channel = kept(axis, from: old, to: new), let along = kept(blocks.axis, from: old, to: new),
+        channel != along
+      else { return nil }
+      var result = self
+      result.axis = channel
+      result.blocks?.axis = along
+      return result
+    }
     guard old.indices.contains(axis), channels.count == old[axis] else { return nil }
     let outer = old[..<axis].reduce(1, *)
     let inner = old[(axis + 1)...].reduce(1, *)
@@ -31,6 +39,17 @@ extension Encoding {
     }
     return merged
   }
+
+  /// Where an axis is after reshaping: as long as before and between as many elements; nil where it was
+  /// split or merged.
+  private func kept(_ axis: Int, from old: [Int], to new: [Int]) -> Int? {
+    guard old.indices.contains(axis) else { return nil }
+    let outer = old[..<axis].reduce(1, *)
+    let inner = old[(axis + 1)...].reduce(1, *)
+    return new.indices.first {
+      new[$0] == old[axis] && new[..<$0].reduce(1, *) == outer && new[($0 + 1)...].reduce(1, *) == inner
+    }
+  }
 }
 
 extension Tensor {
@@ -43,7 +62,15 @@ extension Tensor {
     result.constant = value
     result.type = value.type
     result.encoding = encoding?.permuted(order)
+    result.sourceOrder = Tensor.permuted(sourceOrder, order)
     return result
+  }
+
+  /// ``sourceOrder`` after another move of the axes: axis i of the result is axis `order[i]` of what
+  /// `earlier` tells of.
+  public static func permuted(_ earlier: [Int]?, _ order: [Int]) -> [Int]? {
+    let result = order.map { earlier?[$0] ?? $0 }
+    return result == result.sorted() ? nil : result
   }
 
   /// This constant in another shape, under another name. An encoding that cannot follow is dropped, and
@@ -55,6 +82,7 @@ extension Tensor {
     result.constant = value
     result.type = value.type
     result.encoding = encoding?.reshaped(from: type.shape, to: shape)
+    result.sourceOrder = nil
     if result.encoding == nil && encoding != nil { result.clearAnnotations() }
     return result
   }

@@ -31,6 +31,9 @@ public struct Tensor: Sendable {
   /// Whether it keeps an encoding of its own between an operator and the activation that would
   /// otherwise be quantized together with it (`--unfuse_overridden`).
   public var isUnfused = false
+  /// Of a constant that the source has in another layout: axis i is axis `sourceOrder[i]` there. nil:
+  /// laid out as in the source, or by more than moving axes.
+  public var sourceOrder: [Int]?
 
   /// Bytes of the values as the container stores them: 4-bit types have two in a byte.
   public var storedByteCount: Int {

@@ -148,6 +148,13 @@ private struct TextParser {
       }
       tensor.isUnfused = keyword("unfused")
     }
+    if keyword("order") {
+      let order = try list { (parser: inout TextParser) throws(Diagnostic) in try parser.int() }
+      guard order.sorted() == Array(0..<tensor.type.rank) else {
+        throw fail("\(order) is not an order of \(tensor.type.rank) axes")
+      }
+      tensor.sourceOrder = order
+    }
     return tensor
   }
 

@@ -41,6 +41,7 @@ extension Graph {
     }
     if let bitwidth = tensor.bitwidth { result += " \(bitwidth)" }
     if tensor.isUnfused { result += " unfused" }
+    if let order = tensor.sourceOrder { result += " order \(order)" }
     return result
   }
 

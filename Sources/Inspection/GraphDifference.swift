@@ -181,7 +181,8 @@ private struct Walk {
       add(.type, a.name, "type", a.type.description, b.type.description)
     }
     if !sameEncoding {
-      add(.encoding, a.name, "encoding", shown(a.encoding), shown(b.encoding))
+      let sides = shown(a.encoding, b.encoding)
+      add(.encoding, a.name, "encoding", sides.0, sides.1)
     } else if a.state != b.state || a.bitwidth != b.bitwidth {
       add(.state, a.name, "state", shown(a), shown(b))
     }
@@ -202,9 +203,15 @@ private struct Walk {
     tensor.bitwidth.map { "\(tensor.state.rawValue) \($0)" } ?? tensor.state.rawValue
   }
 
-  private func shown(_ encoding: Encoding?) -> String {
-    guard let encoding else { return "none" }
-    return encoding.shortText
+  /// Both encodings; where their short texts are the same, with what is behind the first grid.
+  private func shown(_ a: Encoding?, _ b: Encoding?) -> (String, String) {
+    let texts = (a?.shortText ?? "none", b?.shortText ?? "none")
+    guard texts.0 == texts.1, let a, let b else { return texts }
+    if let index = zip(a.channels, b.channels).enumerated().first(where: { $0.element.0 != $0.element.1 })?.offset {
+      let grids = [a, b].map { "\($0.channels[index].scale), offset \($0.shownOffset(channel: index))" }
+      return ("\(texts.0), grid \(index): scale \(grids[0])", "grid \(index): scale \(grids[1])")
+    }
+    return ("\(texts.0), channel scales and factors", "others with the same products")
   }
 
   private func isSame(_ a: Encoding?, _ b: Encoding?) -> Bool {

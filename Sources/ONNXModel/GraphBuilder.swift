@@ -113,6 +113,7 @@ final class GraphBuilder {
       if let known = constants[value.serial] { return known }
       let name = tensorName(value.name, isSource: value.isNamedBySource)
       var tensor = Tensor(name: name, type: constant.type, constant: constant)
+      tensor.sourceOrder = value.order
       if let encoding = value.encoding, constant.type.element == .float32 {
         tensor.encoding = encoding
         tensor.encodingSource = .source
@@ -247,7 +248,7 @@ final class GraphBuilder {
     let key = Derivation(serial: value.serial, isPermutation: false, numbers: shape)
     return derive(
       value, key, constant.reshaped(result.shape),
-      value.encoding?.reshaped(from: value.shape, to: result.shape))
+      value.encoding?.reshaped(from: value.shape, to: result.shape), order: nil)
   }
 
   /// The value transposed: axis i of the result is axis `order[i]`; constants need no node and are
@@ -267,15 +268,18 @@ final class GraphBuilder {
       throw Diagnostic("onnx-bad-attribute", "\(order) is not an order of \(value.rank) axes")
     }
     let key = Derivation(serial: value.serial, isPermutation: true, numbers: order)
-    return derive(value, key, constant.permuted(order), value.encoding?.permuted(order))
+    return derive(
+      value, key, constant.permuted(order), value.encoding?.permuted(order),
+      order: Tensor.permuted(value.order, order))
   }
 
   private func derive(
-    _ value: Value, _ key: Derivation, _ made: Constant, _ encoding: Encoding?
+    _ value: Value, _ key: Derivation, _ made: Constant, _ encoding: Encoding?, order: [Int]?
   ) -> Value {
     if let known = derived[key] { return known }
-    let result = constant(
+    var result = constant(
       made, named: value.name, isSource: value.isNamedBySource, encoding: encoding)
+    result.order = order
     derived[key] = result
     return result
   }

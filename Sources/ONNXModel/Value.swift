@@ -19,6 +19,8 @@ struct Value {
   var serial: Int
   /// The grid that the values of a float constant lie on: it was stored in codes.
   var encoding: Encoding?
+  /// Of a constant whose axes were moved: axis i is axis `order[i]` of the source's constant.
+  var order: [Int]?
   /// The grid that the codes of an integer tensor belong to: a QuantizeLinear made it.
   var codes: CodeGrid?
   /// The name in the source of the float constant that constant codes were made of.

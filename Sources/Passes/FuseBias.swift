@@ -76,12 +76,14 @@ public struct FuseBias: Pass {
           graph[w].constant = turned
           graph[w].type = turned.type
           graph[w].encoding = graph[w].encoding?.permuted([1, 0])
+          graph[w].sourceOrder = Tensor.permuted(graph[w].sourceOrder, [1, 0])
         } else {
           var copy = graph[w]
           copy.name = names.unique(copy.name)
           copy.constant = turned
           copy.type = turned.type
           copy.encoding = copy.encoding?.permuted([1, 0])
+          copy.sourceOrder = Tensor.permuted(copy.sourceOrder, [1, 0])
           target = graph.add(copy)
         }
       }

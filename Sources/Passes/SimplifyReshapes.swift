@@ -33,6 +33,12 @@ public struct FlattenIntoWeights: Pass {
       let viewed = weight.reshaped([rows] + imageShape)
       let moved = viewed.permuted(inversePermutation(transpose.perm))
       let value = moved.reshaped(weight.type.shape)
+      // Blocks of columns stay blocks only where the columns keep their order.
+      if let encoding = graph[weightID].encoding, encoding.blocks != nil {
+        let after = encoding.reshaped(from: weight.type.shape, to: viewed.type.shape)?
+          .permuted(inversePermutation(transpose.perm)).reshaped(from: moved.type.shape, to: value.type.shape)
+        guard after == encoding else { continue }
+      }
       if readers[weightID.index].count == 1 {
         graph[weightID].constant = value
       } else {

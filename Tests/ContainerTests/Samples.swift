@@ -84,6 +84,7 @@ func richGraph() -> Graph {
   weight.encoding = Encoding(bitwidth: 8, channels: [grid(0.5, -7)])
   weight.encodingSource = .override
   weight.state = .given
+  weight.sourceOrder = [1, 0]
   let w = graph.add(weight)
   let last = graph.add(Tensor(name: "last", type: TensorType(.float32, [3, 2])))
   graph.nodes.append(Node(name: "", op: Probe(), inputs: [w, b], outputs: [last]))
@@ -108,6 +109,7 @@ func fingerprint(_ graph: Graph) -> [String] {
     }
     lines.append(
       "\(tensor.name) \(tensor.type) \(tensor.state) \(String(describing: tensor.bitwidth)) \(tensor.isUnfused) "
+        + "\(String(describing: tensor.sourceOrder)) "
         + "\(String(describing: tensor.encodingSource)) "
         + "\(String(describing: tensor.encoding)) \(String(describing: value))")
   }

@@ -19,7 +19,7 @@ import Testing
     [UInt8](try Data(contentsOf: Self.folder.appendingPathComponent(name)))
   }
 
-  @Test(arguments: [("loaded.json", 5, 6), ("exported.json", 7, 8)])
+  @Test(arguments: [("loaded.json", 5, 6), ("exported.json", 7, 8), ("layouts.json", 1, 14)])
   func gridsAreThose(_ record: String, _ files: Int, _ count: Int) throws {
     let loaded = try JSONDecoder().decode([String: [String: Quantizer]].self, from: Data(try bytes(record)))
     #expect(loaded.count == files)
@@ -37,9 +37,16 @@ import Testing
 
   /// What AIMET loaded is what we write today.
   @Test func writtenAgain() throws {
-    for name in ["ours.0.6.1.encodings", "ours.1.0.0.encodings", "ours.2.0.0.encodings"] {
+    for name in ["ours.0.6.1.encodings", "ours.1.0.0.encodings", "ours.2.0.0.encodings", "layouts.2.0.0.encodings"] {
       let bytes = try bytes(name)
       #expect(try EncodingFile(decoding: bytes).encoded() == bytes, "\(name)")
     }
+  }
+
+  /// The axes that AIMET took for weights of every layout.
+  @Test func axes() throws {
+    let file = try EncodingFile(decoding: try bytes("layouts.2.0.0.encodings"))
+    let axes = ["conv_w": 0, "depth_w": 0, "up_w": 1, "plain_w": 1, "turned_w": 0, "product_w": 1]
+    for (name, axis) in axes { #expect(try file.find(name).axis == axis, "\(name)") }
   }
 }

@@ -78,6 +78,11 @@ struct GraphComparisonTests {
       ])
     #expect(try compare(Self.blocks, Self.blocks.replacing("0.4", with: "0.40001"), tolerance: 1e-3) == [])
     #expect(try compare(Self.blocks, Self.blocks.replacing("0.4", with: "0.5"), tolerance: 1e-3).count == 1)
+    #expect(
+      try compare(Self.blocks, Self.blocks.replacing("0.4", with: "0.5")) == [
+        "tensor w: encoding: (bw 8, symmetric, axis 0, blocks of 2 along axis 1, 4 grids, scale 0.1, offset -128), "
+          + "grid 3: scale 0.4, offset -128 -> grid 3: scale 0.5, offset -128"
+      ])
     // As many grids in blocks of other elements are other grids.
     #expect(try compare(Self.blocks, Self.blocks.replacing("block 1 2", with: "block 1 3"), tolerance: 1).count == 1)
     // Half a step of its own block is what an element may differ by where grids differ.

@@ -18,7 +18,8 @@ import Testing
   @Test(arguments: [
     "dequantize_weight", "dequantize_weight_axis", "dequantize_weight_moved", "fake_quantized_weight",
     "fake_quantized_torch", "dequantize_s4", "dequantize_float16", "dequantize_shared", "qlinear_conv",
-    "qlinear_matmul", "conv_integer", "matmul_integer",
+    "qlinear_matmul", "conv_integer", "matmul_integer", "dequantize_blocks", "dequantize_blocks_gemm",
+    "dequantize_blocks_conv",
   ])
   func weightsLieOnTheirGrid(_ name: String) throws {
     let found = try graph(name).tensors.filter { $0.encoding != nil && $0.constant != nil }
@@ -43,6 +44,20 @@ import Testing
     #expect(direct.encoding?.symmetric == true)
     #expect(moved.type == direct.type && moved.encoding == direct.encoding)
     #expect(moved.constant?.floats() == direct.constant?.floats())
+  }
+
+  @Test func blocksMoveWithTheWeights() throws {
+    let rows = try #require(try constants("dequantize_blocks", rank: 2).first)
+    #expect(rows.type.shape == [4, 27] && rows.sourceOrder == [1, 0])
+    #expect(rows.encoding?.axis == 0 && rows.encoding?.blocks == EncodingBlocks(axis: 1, size: 9))
+    #expect(rows.encoding?.channels.map { $0.scale * 64 } == [1, 2, 3, 2, 3, 4, 3, 4, 5, 4, 5, 6])
+    let columns = try #require(try constants("dequantize_blocks_gemm", rank: 2).first)
+    #expect(columns.encoding?.bitwidth == 4 && columns.encoding?.symmetric == true)
+    #expect(columns.encoding?.blocks == EncodingBlocks(axis: 1, size: 16) && columns.sourceOrder == nil)
+    let image = try #require(try constants("dequantize_blocks_conv", rank: 4).first)
+    #expect(image.type.shape == [3, 3, 3, 4] && image.sourceOrder == [2, 3, 1, 0])
+    #expect(image.encoding?.axis == 3 && image.encoding?.blocks == EncodingBlocks(axis: 2, size: 2))
+    #expect(image.encoding?.channels.map { $0.scale * 64 } == [1, 2, 3, 4, 5, 6, 7, 8])
   }
 
   @Test func aBiasHas32BitsAndNoOffset() throws {

@@ -114,4 +114,30 @@ private enum Exports {
         })
     }
   }
+
+  /// Grids of blocks: the files that keep them say the same.
+  @Test(arguments: ["tiny_blockwise_int4", "tiny_lpbq_int4"]) func tinyBlocks(_ name: String) throws {
+    let network = try Exports.graph("aimet-exports/tiny/tiny.onnx")
+    let versions = ["1.0.0", "2.0.0", "2.0.0.signed"]
+    let results = try versions.map { version in
+      let made = try applied(network, "tiny/\(name).v\(version)")
+      return (version: version, graph: made.graph, report: made.report)
+    }
+    try compare(results)
+    for result in results {
+      let blocks = result.graph.tensors.compactMap { tensor in
+        tensor.encoding.flatMap { $0.blocks == nil ? nil : $0.problem(shape: tensor.type.shape) ?? "" }
+      }
+      #expect(!blocks.isEmpty && blocks.allSatisfy { $0 == "" }, "\(result.version)")
+    }
+  }
+
+  /// 0.6.1 has no place for the form of the blocks: their grids read as those of too many channels.
+  @Test func tinyBlocksOfTheOldForm() throws {
+    let network = try Exports.graph("aimet-exports/tiny/tiny.onnx")
+    let error = #expect(throws: Diagnostic.self) {
+      try applied(network, "tiny/tiny_blockwise_int4.v0.6.1")
+    }
+    #expect(error.map { "\($0)".contains("encodings are given, but 1 or") } == true, "\(String(describing: error))")
+  }
 }

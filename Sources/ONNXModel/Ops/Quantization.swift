@@ -259,19 +259,63 @@ extension NodeContext {
   private func real(_ made: Constant, of q: Value, encoding: Encoding) -> Value {
     let wanted = q.origin ?? (q.isNamedBySource ? CodeMovers.constantName(q.name, builder) : nil)
     let known = wanted.flatMap { builder.claim($0) ? $0 : nil }
-    let value = builder.constant(
+    var value = builder.constant(
       made, named: known ?? "\(name).value", isSource: known != nil, encoding: encoding)
+    value.order = q.order
     if q.isNamedBySource { builder.note(q.name, standsFor: value) }
     return value
   }
 
-  /// Real values of constant codes with a grid for each block.
+  /// Real values of constant codes with a grid for each block, the grids as their encoding.
   private func dequantizeBlocks(
     _ q: Value, _ scale: Value, _ zero: Value?, _ layout: GridLayout
   ) throws(Diagnostic) -> Value {
+    guard let axis = layout.axis, let size = layout.blockSize, let codes = q.constant?.integers(),
+      let scales = scale.constant?.floats()
+    else { throw unsupported("blocks of this form") }
+    // One list of grids: checks the numbers and brings them into the IR's form.
+    let grids = try makeGrid(scales, zero?.constant?.integers(), q.type.element, axis: 0).encoding
+    let shift = CodeGrid.isSigned(q.type.element) ? 1 << (grids.bitwidth - 1) : 0
+    let (length, count) = (q.shape[axis], scale.shape[axis])
+    let inner = q.shape[(axis + 1)...].reduce(1, *)
+    let values = codes.indices.map { index in
+      let place = (index / (inner * length) * count + index / inner % length / size) * inner + index % inner
+      return grids.channels[place].dequantize(codes[index] + shift)
+    }
+    if values.contains(where: { !$0.isFinite }) {
+      throw Diagnostic(
+        "onnx-bad-grid", "\(node.opType): codes times their scale overflow float32",
+        at: Diagnostic.Location(node: name))
+    }
+    let others = q.shape.indices.filter { $0 != axis }
+    let ordered = others.filter { q.shape[$0] != 1 } + others.filter { q.shape[$0] == 1 }
+    for channel in ordered {
+      guard let channels = Self.blocks(grids.channels, shape: scale.shape, channel: channel, axis: axis)
+      else { continue }
+      let encoding = Encoding(
+        bitwidth: grids.bitwidth, symmetric: grids.symmetric, axis: channel,
+        blocks: EncodingBlocks(axis: axis, size: size), channels: channels)
+      guard encoding.problem(shape: q.shape) == nil else { continue }
+      return real(Constant(values, shape: q.shape), of: q, encoding: encoding)
+    }
     throw unsupported(
-      "a weight with a scale for each block",
-      hint: "export the model with a scale for each tensor or channel")
+      "blocks of \(size) along axis \(axis) of \(q.type) whose scales differ along more than one other axis",
+      hint: "export the model with a scale for each tensor, channel, or block of a channel")
+  }
+
+  /// Grids of `shape` in the order [channel][block]; nil where they differ along a third axis.
+  private static func blocks(
+    _ grids: [ScaleOffset], shape: [Int], channel: Int, axis: Int
+  ) -> [ScaleOffset]? {
+    let strides = shape.indices.map { shape[($0 + 1)...].reduce(1, *) }
+    let count = shape[axis]
+    var found = [ScaleOffset?](repeating: nil, count: shape[channel] * count)
+    for (index, grid) in grids.enumerated() {
+      let place = index / strides[channel] % shape[channel] * count + index / strides[axis] % count
+      if let other = found[place], other != grid { return nil }
+      found[place] = grid
+    }
+    return found.compactMap { $0 }
   }
 
   private func checkScales(_ scale: Constant) throws(Diagnostic) {
