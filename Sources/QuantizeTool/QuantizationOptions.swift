@@ -74,10 +74,8 @@ struct QuantizationOptions: ParsableArguments {
   var perRowBias = false
   @Flag(name: .customLong("pack_4_bit_weights"), help: "Store 4-bit weights two a byte.")
   var packs4BitWeights = false
-  @Flag(
-    name: .customLong("adjust_bias_encoding"), inversion: .prefixedNo,
-    help: "Widen weight grids where a 32-bit bias would overflow (default: yes).")
-  var adjustsBiasEncoding: Bool?
+  @Flag(help: "Widen weight grids where a 32-bit bias would overflow (default: yes).")
+  var biasAdjustment: BiasAdjustment?
   @Flag(
     name: .customLong("keep_weights_quantized"),
     help: "Store the weights of operators that stay float quantized.")
@@ -130,7 +128,7 @@ struct QuantizationOptions: ParsableArguments {
       ("restrict_quantization_steps", restrictSteps != nil), ("calibration_order", calibrationOrder != nil),
       ("skip_nonfinite", skipNonfinite), ("use_per_channel_quantization", perChannel),
       ("use_per_row_quantization", perRow), ("enable_per_row_quantized_bias", perRowBias),
-      ("pack_4_bit_weights", packs4BitWeights), ("adjust_bias_encoding", adjustsBiasEncoding != nil),
+      ("pack_4_bit_weights", packs4BitWeights), ("adjust_bias_encoding", biasAdjustment != nil),
       ("keep_weights_quantized", keepsWeightsQuantized), ("keep_float", !keepFloat.isEmpty),
       ("use_aimet_quantizer", useAIMETQuantizer), ("config", config != nil),
       ("include_data_invariant_ops", includeDataInvariantOps),
@@ -186,7 +184,7 @@ struct QuantizationOptions: ParsableArguments {
     options.perRow = perRow
     options.perRowBias = perRowBias
     options.packs4BitWeights = packs4BitWeights
-    options.adjustsBiasEncoding = adjustsBiasEncoding ?? true
+    options.adjustsBiasEncoding = biasAdjustment != .off
     options.keepsWeightsQuantized = keepsWeightsQuantized
     options.keepFloat = keepFloat
     options.includeDataInvariantOps = includeDataInvariantOps
@@ -203,3 +201,15 @@ extension LegacyQuantizer: ExpressibleByArgument {
 extension QuantizerSchema: ExpressibleByArgument {}
 extension CalibrationOrder: ExpressibleByArgument {}
 extension CalibrationMethod: ExpressibleByArgument {}
+
+/// Whether weight grids give way to 32-bit biases.
+enum BiasAdjustment: String, EnumerableFlag {
+  case on, off
+
+  static func name(for value: BiasAdjustment) -> NameSpecification {
+    switch value {
+    case .on: .customLong("adjust_bias_encoding")
+    case .off: [.customLong("no-adjust_bias_encoding"), .customLong("no_adjust_bias_encoding")]
+    }
+  }
+}
