@@ -57,14 +57,16 @@ struct GridForm {
         at: .init(tensor: tensor))
     }
     needsZero = width != 32
-    hasBlocks = encoding.blocks != nil
     fillsType = encoding.codeMin == 0 && encoding.codeMax == (1 << width) - 1
+    // One block a channel is a grid a channel, which more runtimes and older operator sets have.
+    let channels = encoding.axis.flatMap { layout.firstIndex(of: $0 + lead) }.map { shape[$0] }
+    hasBlocks = encoding.blocks != nil && encoding.channels.count != channels
     var stored = points
     if let axis = encoding.axis {
       guard let place = layout.firstIndex(of: axis + lead) else {
         throw Diagnostic("onnx-no-form", "its channel axis is lost", at: .init(tensor: tensor))
       }
-      if let blocks = encoding.blocks {
+      if hasBlocks, let blocks = encoding.blocks {
         guard let blockPlace = layout.firstIndex(of: blocks.axis + lead), shape.count == layout.count else {
           throw Diagnostic("onnx-no-form", "its block axis is lost", at: .init(tensor: tensor))
         }

@@ -117,4 +117,16 @@ struct ExportBlocks {
       #expect(Float(code) * steps[place] == wanted[index])
     }
   }
+
+  @Test("one block a channel is written as a grid a channel")
+  func wholeChannels() throws {
+    let item = Case(
+      text: "input %x: float32[2, 8]\n", shape: [3, 8], axis: 0, blocks: .init(axis: 1, size: 8),
+      exported: (0, [3]))
+    let model = try ONNXExporter.export(try graph(item, lowPower: true), as: .quantized)
+    let node = try #require(model.nodes.first { $0.opType == "DequantizeLinear" })
+    #expect(node.attributes.map(\.name) == ["axis"] && node.attributes.first?.value == .int(0))
+    #expect(model.initializers.first { $0.name == node.inputs[1] }?.shape == [3])
+    #expect(model.opset == 18)
+  }
 }
