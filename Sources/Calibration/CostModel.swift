@@ -167,6 +167,10 @@ struct HistogramCostModel: CostModel {
   private let edges: [Double]
   private let density: [Double]
   private let points: RawCostModel
+  /// The largest value, and how often it occurs beyond the one in `points` where its bin has no width:
+  /// a clamp's bound that is the edge of a bin.
+  private let top: RawCostModel
+  private let topCount: Double
   private let histogram: HistogramObserver
   var isSmall: Bool { false }
   let resolution: Double
@@ -194,6 +198,9 @@ struct HistogramCostModel: CostModel {
       if minimum != 0 { weights[0] -= 1 }
       if maximum != 0 { weights[weights.count - 1] -= 1 }
     }
+    let last = weights.count - 1
+    top = RawCostModel([extrema.maximum])
+    topCount = minimum < maximum && edges[last] >= maximum ? max(weights[last], 0) : 0
     if -histogram.firstBin >= 0, -histogram.firstBin < weights.count {
       weights[-histogram.firstBin] -= Double(extrema.zeros)
     }
@@ -260,6 +267,7 @@ struct HistogramCostModel: CostModel {
       }
     }
     // The integral has the cube of the scale, a density the reciprocal of a width.
-    return total * scale * scale * scale + points.cost(candidate, gamma: gamma)
+    let atTop = topCount > 0 ? topCount * top.cost(candidate, gamma: gamma) : 0
+    return total * scale * scale * scale + points.cost(candidate, gamma: gamma) + atTop
   }
 }

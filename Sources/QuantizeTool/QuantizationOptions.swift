@@ -98,8 +98,8 @@ struct QuantizationOptions: ParsableArguments {
   var includeDataInvariantOps = false
 
   func validate() throws {
-    try exclude("act", actQuantizer, actSchema, actCalibration)
-    try exclude("param", paramQuantizer, paramSchema, paramCalibration)
+    try exclude("act", quantizer(of: .activations), actSchema, actCalibration)
+    try exclude("param", quantizer(of: .weights), paramSchema, paramCalibration)
     do throws(Diagnostic) {
       _ = try options()
     } catch {
@@ -107,13 +107,26 @@ struct QuantizationOptions: ParsableArguments {
     }
   }
 
-  /// A legacy option says all that its pair says.
+  /// The legacy option, and its name, that speaks of a side; `enhanced weights` names its side itself,
+  /// `adjusted` for activations is one of weights.
+  private func quantizer(of side: LegacyQuantizer.Side) -> String? {
+    if let act = actQuantizer {
+      let own = act.side ?? (act.kind == .adjusted ? nil : .activations)
+      if own == side || (own == nil && (side == .activations || paramQuantizer == nil)) {
+        return "act_quantizer"
+      }
+    }
+    if let param = paramQuantizer, (param.side ?? .weights) == side { return "param_quantizer" }
+    return nil
+  }
+
+  /// A legacy option says all that the newer pair of its side says.
   private func exclude(
-    _ side: String, _ legacy: LegacyQuantizer?, _ schema: QuantizerSchema?, _ method: CalibrationMethod?
+    _ side: String, _ legacy: String?, _ schema: QuantizerSchema?, _ method: CalibrationMethod?
   ) throws {
-    guard legacy != nil else { return }
+    guard let legacy else { return }
     for (name, isGiven) in [("schema", schema != nil), ("calibration", method != nil)] where isGiven {
-      throw ValidationError("--\(side)_quantizer and --\(side)_quantizer_\(name) exclude each other")
+      throw ValidationError("--\(legacy) and --\(side)_quantizer_\(name) exclude each other")
     }
   }
 

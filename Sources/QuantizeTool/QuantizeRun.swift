@@ -84,7 +84,7 @@ extension QuantizeOptions {
     let rule = try place.depfile.map { (_) throws(Diagnostic) in
       try session.dependencies(of: place.output ?? calibration.saveStats ?? place.input)
     }
-    if place.dryRun, samples != nil {
+    if place.dryRun {
       return try session.printResult(
         Placement.table(try keepingFloat(file.graph, options.keepFloat).graph, options))
     }
@@ -159,6 +159,16 @@ extension QuantizeOptions {
     func add(_ name: String, _ reason: String) {
       found.append(
         Diagnostic("option-without-effect", "--\(name) changed nothing: \(reason)", severity: .warning))
+    }
+    if calibration.floatFallback {
+      // What acts on given encodings, or decides what stays float, has a use.
+      let useful: Set = [
+        "keep_float", "keep_weights_quantized", "include_data_invariant_ops", "adjust_bias_encoding",
+        "pack_4_bit_weights", "bias_bitwidth",
+      ]
+      for name in quantization.given where !useful.contains(name) {
+        add(name, "with --enable_float_fallback nothing is calibrated")
+      }
     }
     if native.isGiven { add("use_native_output_files", "no outputs of samples are written") }
     if place.output == nil {

@@ -327,6 +327,7 @@ extension OverrideApplication {
   /// Tensors that no entry decided about become float, but for those that a decision reaches: tensors
   /// tied to a decided one, insides of fused pairs, biases of quantized layers.
   mutating func leaveMissingFloat() {
+    leaveUnnamedWeightsFloat()
     var reached = Set(decided.keys)
     for (index, tensor) in graph.tensors.enumerated() where tensor.state == .given {
       reached.insert(TensorID(index))
@@ -349,6 +350,37 @@ extension OverrideApplication {
       else { continue }
       graph[id].state = .float
       report.missingFloat.append(tensor.name)
+    }
+  }
+
+  /// A weight that the file does not name is float, and with it the operator's output and bias.
+  private mutating func leaveUnnamedWeightsFloat() {
+    for node in graph.nodes where Self.tripleTypes.contains(node.op.typeName) {
+      let weights = node.inputs.enumerated().compactMap { slot, id -> TensorID? in
+        guard let id, graph[id].constant != nil, case .weight = node.op.quantization.input(slot),
+          graph[id].state == .open, graph[id].bitwidth == nil, decided[id] == nil
+        else { return nil }
+        return id
+      }
+      guard let first = weights.first, graph[first].type.element == .float32 else { continue }
+      let output = node.outputs.first.map { inner[$0] ?? $0 }
+      let bias = node.inputs.count > 2 ? node.inputs[2] : nil
+      for id in weights + [output, bias].compactMap({ $0 }) where graph[id].state != .float {
+        if let index = decided[id] {
+          report.diagnostics.append(
+            finding(
+              "override-float-triple",
+              "it becomes float because \(graph[first].name) of \(node.name), which the file does not name, is",
+              file.entries[index], tensor: id, severity: .warning))
+        } else {
+          report.missingFloat.append(graph[id].name)
+        }
+        report.precisions[graph[id].name] = nil
+        graph[id].encoding = nil
+        graph[id].encodingSource = nil
+        graph[id].state = .float
+        graph[id].bitwidth = nil
+      }
     }
   }
 

@@ -7,6 +7,7 @@ public enum OutputPaths {
   public static func check(
     main: String?, others: [String?], inputs: [String]
   ) throws(Diagnostic) {
+    for path in ([main] + others).compactMap({ $0 }) { try checkWritable(path) }
     var known = main.map { [$0] } ?? []
     for path in others.compactMap({ $0 }) where isReplaced(path) {
       if known.contains(where: { areSame($0, path) }) {
@@ -22,6 +23,24 @@ public enum OutputPaths {
       }
       known.append(path)
     }
+  }
+
+  /// Throws where a file cannot be put: its folder does not exist or the path is a folder. Found before
+  /// the work, not after it.
+  private static func checkWritable(_ path: String) throws(Diagnostic) {
+    guard path != "-" else { return }
+    let parent = FileReading.folder(of: path)
+    let reason: String
+    if FileReading.isFolder(path) {
+      reason = "it is a folder"
+    } else if !FileReading.isFolder(parent) {
+      reason = "there is no folder \(parent)"
+    } else {
+      return
+    }
+    throw Diagnostic(
+      "output-path", "cannot create the output: \(reason)", at: Diagnostic.Location(file: path),
+      kind: .output)
   }
 
   private static func areSame(_ first: String, _ second: String) -> Bool {

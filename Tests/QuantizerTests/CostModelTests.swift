@@ -36,6 +36,19 @@ import Testing
     }
   }
 
+  /// A clamp's bound that is the edge of a bin, so that its bin has no width.
+  @Test(arguments: [Float(1), 6]) func histogramSeesValuesAtTheMaximum(bound: Float) {
+    let list = values(20_000).map { min($0, bound / 4) * 4 } + [Float](repeating: bound, count: 3000)
+    let model = HistogramCostModel(HistogramObserver(list))
+    for share in [1.0, 0.98, 0.9, 0.7] {
+      let grid = RangeToEncoding.candidate(
+        min: model.minimum * share, max: model.maximum * share, bitwidth: 8, schema: .asymmetric)
+      let expected = plain(list, grid, gamma: 3)
+      let found = model.cost(grid, gamma: 3)
+      #expect(abs(found - expected) <= 0.02 * expected, "\(share): \(found) against \(expected)")
+    }
+  }
+
   @Test func histogramComesClose() {
     let list = values(50_000) + [Float](repeating: 0, count: 30_000)
     let model = HistogramCostModel(HistogramObserver(list))

@@ -209,6 +209,15 @@ import Testing
     }
   }
 
+  @Test func anUnnamedWeightTakesItsOperatorWithIt() throws {
+    let entries = [given("x"), given("r")]
+    let (closed, report) = try overridden(try graph(convolutions), entries, missing: .float)
+    for name in ["w", "b", "r"] { #expect(try closed.find(name).state == .float, "\(name)") }
+    #expect(try closed.find("r").encoding == nil && closed.find("x").encoding != nil)
+    let warnings = report.diagnostics.filter { $0.code == "override-float-triple" }
+    #expect(warnings.map(\.location.tensor) == ["r"])
+  }
+
   @Test func conflictsAcrossDataMovement() throws {
     let network = try graph(
       """

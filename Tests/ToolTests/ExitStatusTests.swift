@@ -75,6 +75,12 @@ struct ExitStatusTests {
     Example("qquantize -i d.dlc -f --ignore_encodings", 64, "exclude each other"),
     Example("qquantize -i d.dlc -f -o x.dlc --backend onednn --warnings-as-errors", 1, "no sample is run"),
     Example("qquantize -i d.dlc -f -o x.dlc --export_stripped_dlc x.dlc", 64, "to one file"),
+    Example(
+      "qquantize -i d.dlc -f -o x.dlc --act_bw 16 --warnings-as-errors", 1, "--act_bitwidth changed nothing"),
+    Example(
+      "qquantize -i d.dlc -l a --act_quantizer adjusted --param_quantizer_schema symmetric", 64,
+      "exclude each other"),
+    Example("qquantize -i d.dlc -l @/test.txt -o no/x.dlc --save_stats s.json", 73, "no folder no"),
     Example("qquantize -i d.dlc -l missing.txt", 1, "No such file"),
     Example("qquantize -i d.dlc -l @/test.txt --quantsim_config missing.json", 1, "No such file"),
     Example("qquantize -i d.dlc -l @/test.txt --quantsim_config short_list.txt", 1, "not valid JSON"),
