@@ -202,6 +202,17 @@ def nodes_within_a_step(programs, container, input_list, folder, samples=2):
     return f"{len(given)} tensors, {off} of {total} codes off by one"
 
 
+def optimized_outputs(runtime, feed, plain):
+    """What ONNX Runtime gives with all optimizations; `plain` where it fails at a thing of its own: it makes
+    QLinearConv of a Conv whose 8-bit weights have blocks, and then refuses their scales (1.31.1)."""
+    try:
+        return runtime.run(None, feed)
+    except Exception as problem:
+        if "filter scale shape invalid" not in str(problem):
+            raise
+        return plain
+
+
 def end_to_end(programs, container, input_list, folder, samples=20):
     """Ours is no further from ONNX Runtime unoptimized than ONNX Runtime optimized is; a note.
 
@@ -217,7 +228,8 @@ def end_to_end(programs, container, input_list, folder, samples=20):
     ours_off = theirs_off = energy = 0.0
     ours_most = theirs_most = 0.0
     for index, feed in enumerate(feeds(plain, short, samples)):
-        outputs = zip(plain.get_outputs(), plain.run(None, feed), fast.run(None, feed))
+        expected = plain.run(None, feed)
+        outputs = zip(plain.get_outputs(), expected, optimized_outputs(fast, feed, expected))
         for value, reference, optimized in outputs:
             if reference.dtype != np.float32:
                 continue

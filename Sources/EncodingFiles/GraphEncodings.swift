@@ -6,7 +6,8 @@ extension EncodingFile {
   /// Left out are tensors inside fused pairs and those that border operators make: a float graph has
   /// no place for them. Biases of 32 bits are left out before 2.0.0, as AIMET does, unless
   /// `int32Biases` says otherwise. `floatBitwidth` is that of tensors that stay float by choice.
-  /// Channel axes are those of the ONNX operators, not those of our channel-last weights.
+  /// Channel axes are those of the ONNX operators, not those of our channel-last weights. Encodings that
+  /// the layout cannot hold are left out too (see ``losses(of:generation:)``).
   public init(
     of graph: Graph, generation: EncodingGeneration, int32Biases: Bool? = nil, floatBitwidth: Int = 32
   ) {
@@ -33,6 +34,7 @@ extension EncodingFile {
         generation == .onnx ? .any : role == nil ? .activation : .param
       if let encoding = tensor.encoding {
         guard encoding.bitwidth != 32 || writesBiases else { continue }
+        guard Self.canHold(encoding, generation) else { continue }
         entries.append(
           EncodingEntry(
             tensor.name, encoding, section, axis: encoding.axis.map { Self.sourceAxis(tensor, role, $0) },
@@ -46,6 +48,37 @@ extension EncodingFile {
     }
     if generation == .keyed { entries.sort { $0.name < $1.name } }
     self.init(generation: generation, entries: entries)
+  }
+
+  /// A warning for each kind of encoding that a file of a generation leaves out or changes: restricted codes
+  /// (`--restrict_quantization_steps`) and grids without zero (`clip`) in all, strict symmetric ones in 2.0.0.
+  public static func losses(of graph: Graph, generation: EncodingGeneration) -> [Diagnostic] {
+    let left = graph.tensors.filter { $0.encoding.map { !canHold($0, generation) } ?? false }
+    let unmarked = generation == .onnx ? graph.tensors.filter { $0.encoding.map(isStrict) ?? false } : []
+    let kinds = [
+      (left, "left out: no layout holds restricted codes or grids without zero"),
+      (unmarked, "strict symmetric: 2.0.0 cannot say that the lowest code is unused"),
+    ]
+    return kinds.compactMap { tensors, what in
+      guard let first = tensors.first else { return nil }
+      return Diagnostic(
+        "encoding-not-representable",
+        "\(tensors.count) \(tensors.count == 1 ? "encoding is" : "encodings are") \(what)",
+        at: .init(tensor: first.name), hint: "the file alone does not give these encodings again",
+        severity: .warning)
+    }
+  }
+
+  private static func isStrict(_ encoding: Encoding) -> Bool {
+    encoding.symmetric && encoding.codeMin == 1 && encoding.codeMax == (1 << encoding.bitwidth) - 1
+  }
+
+  private static func canHold(_ encoding: Encoding, _ generation: EncodingGeneration) -> Bool {
+    let last = (1 << encoding.bitwidth) - 1
+    let usesAll = encoding.codeMin == 0 && encoding.codeMax == last
+    guard usesAll || isStrict(encoding) else { return false }
+    return encoding.bitwidth == 32
+      || encoding.channels.allSatisfy { (-last...0).contains(Int($0.offset)) }
   }
 
   /// Tensors that have their encoding from a neighbour by data movement and that a file need not or may

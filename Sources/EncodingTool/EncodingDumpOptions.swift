@@ -32,9 +32,13 @@ public struct EncodingDumpOptions: ParsableArguments {
   }
 
   /// The text of the dump: the encodings of an annotated graph, of tensors that `names` has. 32-bit biases
-  /// are in, so that the file alone makes the container again.
-  public func text(_ graph: Graph, names: Set<String>) throws(Diagnostic) -> Bytes {
-    var file = EncodingFile(of: graph, generation: version ?? .listed, int32Biases: true)
+  /// are in, so that the file alone makes the container again; what it cannot hold is a warning.
+  public func text(
+    _ graph: Graph, names: Set<String>, _ session: ToolSession
+  ) throws(Diagnostic) -> Bytes {
+    let generation = version ?? .listed
+    session.printer.report(EncodingFile.losses(of: graph, generation: generation))
+    var file = EncodingFile(of: graph, generation: generation, int32Biases: true)
     file.entries.removeAll { !names.contains($0.name) }
     return Bytes(try file.encoded())
   }

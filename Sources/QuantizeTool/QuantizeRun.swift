@@ -215,7 +215,7 @@ extension QuantizeOptions {
     session.printer.report(result.notes)
     if let failure = Diagnostic.combining(result.graph.operandWidthProblems(decided: decided)) { throw failure }
     try overrides.checkCoverage(EncodingCoverage.gaps(of: result.graph))
-    let dump = try encodings.isGiven ? encodings.text(result.graph, names: names) : nil
+    let dump = try encodings.isGiven ? encodings.text(result.graph, names: names, session) : nil
     file.graph = try session.phase("weights") { () throws(Diagnostic) in
       try preserve.apply(to: try result.materialized(), session)
     }

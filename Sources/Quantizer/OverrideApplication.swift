@@ -262,6 +262,10 @@ extension OverrideApplication {
           ? "\(graph[other].name) of \(node.name) is not given as 32-bit integer too"
           : "\(node.name) has weights"
         for id in given where explained[id] == nil { explained[id] = reason }
+      } else if !computesInIntegers(node) {
+        for id in given where explained[id] == nil {
+          explained[id] = "\(node.op.typeName) of \(node.name) cannot compute in 32-bit integers"
+        }
       } else {
         report.int32Nodes.append(node.name)
         graph.integerNodes.insert(node.name)
@@ -278,6 +282,21 @@ extension OverrideApplication {
             + "without weights are: \(explained[id] ?? "no operator reads or makes it")",
           file.entries[index], tensor: id))
     }
+  }
+
+  /// Whether an operator takes and gives 32-bit integers.
+  private func computesInIntegers(_ node: Node) -> Bool {
+    func whole(_ type: TensorType) -> TensorType {
+      type.element == .float32 ? TensorType(.int32, type.shape) : type
+    }
+    let types = node.inputs.enumerated().map { slot, id in
+      id.map {
+        node.op.quantization.input(slot) == .unquantized
+          ? graph[$0].type.logical : whole(graph[$0].type.logical)
+      }
+    }
+    guard let results = try? node.op.infer(types) else { return false }
+    return results == graph.outputTypes(node).map(whole)
   }
 
   /// Operators whose output, weight and bias are float together.

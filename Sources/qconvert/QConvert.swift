@@ -127,7 +127,7 @@ struct QConvert: ToolCommand {
       .merging(["export_format": exportFormat.rawValue]) { $1 }
     let encodingsText =
       try encodings.isGiven && quantizing == nil
-      ? encodings.text(annotated, names: Set(annotated.tensors.map(\.name))) : nil
+      ? encodings.text(annotated, names: Set(annotated.tensors.map(\.name)), session) : nil
     let (version, copyright) = try model.metadata()
     let file = ContainerFile(
       graph: graph,

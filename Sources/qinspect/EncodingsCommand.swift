@@ -97,6 +97,7 @@ struct EncodingsCommand: ToolCommand {
   private func printEncodingFile(
     _ graph: Graph, _ generation: EncodingGeneration, _ session: ToolSession
   ) throws(Diagnostic) {
+    session.printer.report(EncodingFile.losses(of: graph, generation: generation))
     var file = EncodingFile(of: graph, generation: generation, int32Biases: true)
     file.entries.removeAll { !isWanted($0.name) }
     if file.entries.isEmpty {

@@ -68,6 +68,9 @@ struct ExportCommand: ToolCommand {
     session.printer.report(result.notes)
     let external = externalData || result.needsExternalData ? onnx + ".data" : nil
     try session.checkOutputs(main: nil, others: [onnx, encodings, external])
+    if encodings != nil {
+      session.printer.report(EncodingFile.losses(of: graph, generation: encodingVersion ?? .listed))
+    }
     let sidecar = try encodings.map { _ throws(Diagnostic) in
       try encodingFile(graph, result).encoded()
     }

@@ -190,6 +190,12 @@ import Testing
       try overridden(try graph(text), all + [precision("b", 32)])
     }
     #expect(error.message.contains("fc") && error.location.path == "at.b")
+    let curve = text.replacing(
+      "%a: float32[1, 2] = ElementWiseAdd(%x, %z) \"add\"", with: "%a: float32[1, 2] = Sigmoid(%x) \"s\"")
+    let refused = try #require(throws: Diagnostic.self) {
+      try overridden(try graph(curve), [precision("x", 32), precision("a", 32)])
+    }
+    #expect(refused.all.allSatisfy { $0.message.contains("Sigmoid of s cannot compute in 32-bit integers") })
   }
 
   @Test func missingEncodings() throws {
