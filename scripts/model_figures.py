@@ -43,7 +43,7 @@ ROWS = [
      (*PER_CHANNEL, "--param_quantizer_calibration", "mse"), None, None),
     ("W8A8 per channel, all by sqnr", MOBILENET,
      (*PER_CHANNEL, "--act_quantizer_calibration", "sqnr", "--act_quantizer_schema", "unsignedsymmetric",
-      "--param_quantizer_calibration", "sqnr"), 440, None),
+      "--param_quantizer_calibration", "sqnr"), 434, None),
     ("float", MNIST, None, None, None),
     ("W8A8 per tensor", MNIST, CALIBRATED, 1988, None),
     ("W8A8 per channel", MNIST, PER_CHANNEL, None, None),
