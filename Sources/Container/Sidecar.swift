@@ -33,6 +33,8 @@ struct Sidecar: Codable {
   var aliases: [String: String] = [:]
   var folded: [String: String] = [:]
   var batchNorms: [String: Statistics] = [:]
+  /// What equalization multiplied channels by, base64 of little-endian 32-bit floats.
+  var channelScales: [String: Data]?
   /// Names of the graph's inputs and outputs, in their order.
   var inputs: [String] = []
   var outputs: [String] = []
@@ -64,6 +66,7 @@ struct Sidecar: Codable {
     batchNorms = graph.batchNorms.mapValues {
       Statistics(beta: Sidecar.pack($0.beta), gamma: Sidecar.pack($0.gamma))
     }
+    if !graph.channelScales.isEmpty { channelScales = graph.channelScales.mapValues(Sidecar.pack) }
     inputs = graph.inputs.map { graph[$0].name }
     outputs = graph.outputs.map { graph[$0].name }
     if !graph.integerNodes.isEmpty { integerNodes = graph.integerNodes.sorted() }

@@ -71,6 +71,13 @@ extension Sidecar {
       else { throw Sidecar.damaged("the statistics are damaged", path: "batchNorms.\(name)") }
       graph.batchNorms[name] = BatchNormStatistics(beta: beta, gamma: gamma)
     }
+    for (name, data) in (channelScales ?? [:]).sorted(by: { $0.key < $1.key }) {
+      let tensor = graph[try id(name, "channelScales")]
+      guard let scales = Sidecar.unpack(data), scales.count == tensor.type.shape.last,
+        scales.allSatisfy({ $0.isFinite && $0 > 0 })
+      else { throw Sidecar.damaged("the scales are damaged", path: "channelScales.\(name)") }
+      graph.channelScales[name] = scales
+    }
   }
 
   /// The ids in the recorded order. The roles in `model` must agree; static tensors, whose role tells

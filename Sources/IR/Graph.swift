@@ -93,6 +93,9 @@ public struct Graph: Sendable {
   public var folded: [String: String] = [:]
   /// Statistics of folded BatchNorms by the name of the convolution's output tensor.
   public var batchNorms: [String: BatchNormStatistics] = [:]
+  /// By name of a tensor, what equalization multiplied each of its channels (last axis) by: values divided
+  /// by these are the source's.
+  public var channelScales: [String: [Float]] = [:]
   /// Names of the nodes that compute in 32-bit integers by override.
   public var integerNodes: Set<String> = []
   /// Whether encodings have been turned into fixed-point types (the last pass ran).
