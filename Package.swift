@@ -44,6 +44,8 @@ let package = Package(
     .target(name: "Calibration", dependencies: ["IR"]),
     .target(
       name: "Quantizer", dependencies: ["IR", "Operators", "Runtime", "Calibration", "EncodingFiles"]),
+    .target(
+      name: "Recovery", dependencies: ["IR", "Operators", "Runtime", "Calibration", "Quantizer"]),
     .target(name: "Inspection", dependencies: ["IR"]),
     .target(name: "ToolKit", dependencies: ["IR", arguments, .product(name: "Yams", package: "Yams")]),
     .target(
@@ -51,8 +53,8 @@ let package = Package(
     .target(
       name: "QuantizeTool",
       dependencies: [
-        "ToolKit", "EncodingTool", "IR", "Operators", "Runtime", "Calibration", "Quantizer", "Container",
-        arguments,
+        "ToolKit", "EncodingTool", "IR", "Operators", "Runtime", "Calibration", "Quantizer", "Recovery",
+        "Container", arguments,
       ]),
 
     // Programs.
