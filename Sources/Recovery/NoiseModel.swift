@@ -110,7 +110,6 @@ struct NoiseModel: Sendable {
   }
 
   private func layerNoise(_ layer: LayerNoise, _ scales: [[Double]]) -> Part {
-    let inputs = layer.variance.count
     let outputs = layer.importance.count
     let tin = layer.inputBoundary.map { scales[$0] } ?? []
     let tout = layer.outputBoundary.map { scales[$0] } ?? []
