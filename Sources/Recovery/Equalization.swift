@@ -226,11 +226,13 @@ private struct EqualizationSession {
       let weights = ChannelWeights(layer, of: graph)
       let produced = weights?.outputRanges() ?? []
       let consumed = ChannelWeights(layers[boundary.consumer], of: graph)?.inputRanges(channels) ?? []
+      // A channel that never left zero has no noise of its own.
+      let weighed = importance.channels(layer.result, count: channels)
       return BoundaryNoise(
-        low: low, high: high, importance: importance.channels(layer.result, count: channels),
+        low: low, high: high, importance: (0..<channels).map { high[$0] > low[$0] ? weighed[$0] : 0 },
         steps: Double((1 << quantizer.actBitwidth) - 1),
         isFree: (0..<channels).map { c in
-          c < produced.count && produced[c] > 0 && c < consumed.count && consumed[c] > 0 && high[c] > low[c]
+          c < produced.count && produced[c] > 0 && c < consumed.count && consumed[c] > 0
         })
     }
     return NoiseModel(layers: noises, boundaries: tensors, jobs: samples?.jobs ?? 1)
@@ -252,9 +254,16 @@ private struct EqualizationSession {
         let r2 = behind.inputRanges(boundary.channels)
         let seen = moments[layers[boundary.producer].result]
         let lambda = seen == nil ? 0 : options.rangeLambda
+        let used = (0..<boundary.channels).filter { c in
+          r1[c] > 0 && r2[c] > 0 && seen.map { max($0.maximum[c], -$0.minimum[c]) > 0 } ?? true
+        }
+        let whole1 = used.reduce(0.0) { max($0, r1[$1]) }
+        let whole2 = used.reduce(0.0) { max($0, r2[$1]) }
         let factors = (0..<boundary.channels).map { c -> Double in
           let reach = seen.map { Double(max($0.maximum[c], -$0.minimum[c])) } ?? 1
-          guard r1[c] > 0, r2[c] > 0, reach > 0 else { return 1 }
+          guard r1[c] > 0, r2[c] > 0 else { return 1 }
+          // Never seen to hold anything: it must not stand out on either side.
+          guard reach > 0 else { return whole1 > 0 ? (r2[c] * whole1 / (r1[c] * whole2)).squareRoot() : 1 }
           return pow(r2[c] / (r1[c] * pow(reach * total[b][c], lambda)), 1 / (2 + lambda))
         }
         largest = factors.reduce(largest) { max($0, abs(log($1))) }
