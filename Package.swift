@@ -94,6 +94,8 @@ let package = Package(
       dependencies: [
         "IR", "Operators", "Runtime", "Calibration", "Quantizer", "EncodingFiles", "Passes", "ONNXModel",
       ]),
+    .testTarget(
+      name: "RecoveryTests", dependencies: ["IR", "Operators", "Runtime", "Calibration", "Quantizer", "Recovery"]),
     .testTarget(name: "LibraryTests", dependencies: ["IR", "Calibration"]),
     .testTarget(
       name: "EncodingFilesTests", dependencies: ["IR", "EncodingFiles"], exclude: ["AIMET"]),

@@ -65,7 +65,8 @@ extension LayerWork {
   ) throws(Diagnostic) -> LayerRows {
     let (depth, groups) = (matrix.depth, matrix.groups)
     let channels = matrix.rowCount
-    let wanted = max(1, min(walk.options.positions, walk.cache / 2 / (4 * (groups * depth + channels))))
+    // At most 512 MB, whatever may be kept: the result must not depend on the memory at hand.
+    let wanted = max(1, min(walk.options.positions, (512 << 20) / (4 * (2 * groups * depth + channels))))
     let each = max(1, min(patches.positions, (wanted + walk.samples.count - 1) / walk.samples.count))
     let total = each * walk.samples.count
     var order = Array(0..<total)
