@@ -106,6 +106,35 @@ def check_digits(bench):
         bench.checks.run(f"digits, ONNX Runtime and {backend}", agrees, backend)
 
 
+def check_rescaled(bench):
+    """Digits with channels rescaled by up to 1,000: int8 per tensor collapses, and cle brings it back."""
+    folder = bench.new_folder("rescaled")
+
+    def correct(model, *options):
+        bench.programs("qconvert", "-i", model, "-o", folder / "d.dlc")
+        bench.programs(
+            "qquantize", "-i", folder / "d.dlc", "-l", DIGITS / "calibration.txt", "-o", folder / "q.dlc",
+            "--bias_bitwidth", "32", *options)
+        done = bench.programs(
+            "qrun", "evaluate", folder / "q.dlc", "--input_list", DIGITS / "test.txt", "--labels",
+            DIGITS / "test_labels.txt", "--json")
+        return json.loads(done.stdout)["containers"][0]["top"][0]["correct"]
+
+    def comes_back():
+        model = folder / "rescaled.onnx"
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "scripts/rescale_channels.py"), str(DIGITS / "digits.onnx"), str(model)],
+            capture_output=True, text=True)
+        expect(done.returncode == 0, done.stderr.strip()[-300:])
+        before, collapsed = correct(DIGITS / "digits.onnx"), correct(model)
+        after = correct(model, "--apply_algorithms", "cle")
+        note = f"{before} of 400 in int8, rescaled {collapsed}, with cle {after}"
+        expect(collapsed < 200 and after >= before - 2, note)
+        return note
+
+    bench.checks.run("digits, channels rescaled", comes_back)
+
+
 # --------------------------------------------------------------------- encoder
 
 
@@ -830,6 +859,7 @@ def check_exports(bench):
 
 GROUPS = {
     "digits": check_digits,
+    "rescaled": check_rescaled,
     "encoder": check_encoder,
     "qat": check_qat,
     "minimal": check_minimal,
