@@ -44,6 +44,9 @@ let package = Package(
     .target(name: "Calibration", dependencies: ["IR"]),
     .target(
       name: "Quantizer", dependencies: ["IR", "Operators", "Runtime", "Calibration", "EncodingFiles"]),
+    .target(
+      name: "Measurement",
+      dependencies: ["IR", "Operators", "Runtime", "Calibration", "Quantizer", "EncodingFiles"]),
     .target(name: "Inspection", dependencies: ["IR"]),
     .target(name: "ToolKit", dependencies: ["IR", arguments, .product(name: "Yams", package: "Yams")]),
     .target(
@@ -51,8 +54,8 @@ let package = Package(
     .target(
       name: "QuantizeTool",
       dependencies: [
-        "ToolKit", "EncodingTool", "IR", "Operators", "Runtime", "Calibration", "Quantizer", "Container",
-        arguments,
+        "ToolKit", "EncodingTool", "EncodingFiles", "IR", "Operators", "Runtime", "Calibration", "Quantizer",
+        "Measurement", "Container", arguments,
       ]),
 
     // Programs.
@@ -75,7 +78,10 @@ let package = Package(
       ]),
     .executableTarget(
       name: "qrun",
-      dependencies: ["ToolKit", "IR", "Operators", "Runtime", "Container", arguments]),
+      dependencies: [
+        "ToolKit", "IR", "Operators", "ONNXModel", "Passes", "Runtime", "Calibration", "Quantizer", "Measurement",
+        "Container", arguments,
+      ]),
 
     .testTarget(name: "IRTests", dependencies: ["IR", "Operators"]),
     .testTarget(
@@ -92,6 +98,9 @@ let package = Package(
       dependencies: [
         "IR", "Operators", "Runtime", "Calibration", "Quantizer", "EncodingFiles", "Passes", "ONNXModel",
       ]),
+    .testTarget(
+      name: "MeasurementTests",
+      dependencies: ["IR", "Operators", "Runtime", "Calibration", "Quantizer", "EncodingFiles", "Measurement"]),
     .testTarget(name: "LibraryTests", dependencies: ["IR", "Calibration"]),
     .testTarget(
       name: "EncodingFilesTests", dependencies: ["IR", "EncodingFiles"], exclude: ["AIMET"]),

@@ -2,6 +2,7 @@ import Calibration
 import Container
 import EncodingTool
 import IR
+import Measurement
 import Operators
 import Quantizer
 import ToolKit
@@ -55,6 +56,7 @@ extension QuantizeOptions {
     [
       calibration.saveStats, stripping.path(beside: place.input),
       place.output.flatMap(encodings.path(beside:)), place.depfile, place.furtherOutput,
+      reporting.file, suggesting.file,
     ]
   }
 
@@ -90,7 +92,9 @@ extension QuantizeOptions {
     }
     let statistics: Statistics? =
       calibration.floatFallback
-      ? nil : try calibration.statistics(file.graph, samples, options, session)
+      ? nil
+      : try calibration.statistics(
+        file.graph, samples, options, histograms: reporting.isGiven, session)
     try session.printer.checkWarnings()
     if !place.dryRun {
       try session.phase("write", place.write)
@@ -112,6 +116,12 @@ extension QuantizeOptions {
       var used = statistics
       if options.calibrationOrder == .sequential, let samples, let statistics {
         used = try calibration.sequential(file.graph, statistics, samples, options, session)
+      }
+      let threads = calibration.jobs.threads
+      try suggesting.suggest(
+        for: file.graph, source: source.graph, samples, calibration, options, overrides, session
+      ) { (graph) throws(Diagnostic) in
+        try assignEncodings(graph, statistics: used, options: options, jobs: threads)
       }
       try finish(&file, used, options, to: output, dryRun: place.dryRun, session)
     }
@@ -174,6 +184,8 @@ extension QuantizeOptions {
     if place.output == nil {
       let reason = "without \(place.outputOption) only statistics are written"
       if encodings.isGiven { add("dump_encoding_json", reason) }
+      if reporting.isGiven { add("report", reason) }
+      if suggesting.isGiven { add("suggest_overrides", reason) }
       let defaults = QuantizerOptions().normalized
       for (name, value) in options.normalized.sorted(by: { $0.key < $1.key })
       where defaults[name] != value && name != "skip_nonfinite" {
@@ -215,6 +227,8 @@ extension QuantizeOptions {
     session.printer.report(result.notes)
     if let failure = Diagnostic.combining(result.graph.operandWidthProblems(decided: decided)) { throw failure }
     try overrides.checkCoverage(EncodingCoverage.gaps(of: result.graph))
+    let sections: [ReportSection] = []
+    let report = try reporting.text(result.graph, source: file.graph, statistics, sections, title: output)
     let dump = try encodings.isGiven ? encodings.text(result.graph, names: names, session) : nil
     file.graph = try session.phase("weights") { () throws(Diagnostic) in
       try preserve.apply(to: try result.materialized(), session)
@@ -230,6 +244,7 @@ extension QuantizeOptions {
         TemporaryFiles.announce(output)
         try ContainerWriter.write(finished, to: output)
         if let dump, let path = encodings.path(beside: output) { try AtomicFile.write(dump, to: path) }
+        if let report, let path = reporting.file { try AtomicFile.write(report, to: path) }
       }
     }
     let sources = EncodingSource.allCases.compactMap { source in
