@@ -47,6 +47,8 @@ let package = Package(
     .target(
       name: "Measurement",
       dependencies: ["IR", "Operators", "Runtime", "Calibration", "Quantizer", "EncodingFiles"]),
+    .target(
+      name: "Recovery", dependencies: ["IR", "Operators", "Runtime", "Calibration", "Quantizer"]),
     .target(name: "Inspection", dependencies: ["IR"]),
     .target(name: "ToolKit", dependencies: ["IR", arguments, .product(name: "Yams", package: "Yams")]),
     .target(
@@ -55,7 +57,7 @@ let package = Package(
       name: "QuantizeTool",
       dependencies: [
         "ToolKit", "EncodingTool", "EncodingFiles", "IR", "Operators", "Runtime", "Calibration", "Quantizer",
-        "Measurement", "Container", arguments,
+        "Measurement", "Recovery", "Container", arguments,
       ]),
 
     // Programs.

@@ -163,3 +163,11 @@ qdnn_primitive *qdnn_layer_norm_create(ptrdiff_t rows, ptrdiff_t size, float eps
   return qdnn_internal_build_primitive("layer normalization", &descriptor, NULL, 0, false,
                                        constants, count, failure);
 }
+
+int qdnn_product(int transpose_a, int transpose_b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k,
+                 const float *a, ptrdiff_t lda, const float *b, ptrdiff_t ldb, int accumulate,
+                 float *c, ptrdiff_t ldc) {
+  qdnn_set_one_thread();
+  return (int)dnnl_sgemm(transpose_a ? 'T' : 'N', transpose_b ? 'T' : 'N', m, n, k, 1.0f, a, lda, b,
+                         ldb, accumulate ? 1.0f : 0.0f, c, ldc);
+}

@@ -72,6 +72,9 @@ public struct QuantizationRule: Sendable, Hashable {
     case clamp
     /// PRelu, LeakyRelu, HardSwish: fused behind convolutions.
     case curve
+    /// ElementWiseMinimum with a constant: fused behind a clamp that is fused itself (an upper bound a
+    /// channel).
+    case bound
   }
   /// Roles of the inputs; the last one holds for all that follow.
   public var inputs: [Input]

@@ -118,6 +118,7 @@ public enum MaximumFunction: BinaryFunction {
 /// The smaller one; NaN if either is.
 public enum MinimumFunction: BinaryFunction {
   public static let typeName = "ElementWiseMinimum"
+  public static var fusion: QuantizationRule.Fusion { .bound }
   public static func apply(_ a: Float, _ b: Float) -> Float { a.isNaN ? a : b < a || b.isNaN ? b : a }
   public static func apply(integer a: Int, _ b: Int) -> Int? { min(a, b) }
 }

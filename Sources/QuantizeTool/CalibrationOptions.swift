@@ -49,6 +49,9 @@ struct CalibrationOptions: ParsableArguments {
     }
   }
 
+  /// Bytes that algorithms may keep of all samples together.
+  var cacheBytes: Int { 1024 << 20 }
+
   /// Whether there is something to make encodings of.
   var hasSource: Bool { inputList != nil || !loadStats.isEmpty || floatFallback }
 

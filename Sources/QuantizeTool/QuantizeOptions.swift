@@ -1,5 +1,6 @@
 import ArgumentParser
 import EncodingTool
+import Recovery
 import ToolKit
 
 /// All that quantizing a container takes; the same in qquantize and in a qconvert that quantizes too.
@@ -8,6 +9,7 @@ import ToolKit
 public struct QuantizeOptions: ParsableArguments {
   @OptionGroup(title: "Calibration") var calibration: CalibrationOptions
   @OptionGroup(title: "From ranges to encodings") var quantization: QuantizationOptions
+  @OptionGroup(title: "Winning back accuracy") var recovery: RecoveryArguments
   /// Encodings from a file.
   @OptionGroup(title: "Given encodings") public var overrides: OverrideOptions
   @OptionGroup(title: "Given encodings") var ignoring: IgnoreOptions
@@ -44,6 +46,13 @@ public struct QuantizeOptions: ParsableArguments {
     if quantsim.isGiven, let other = others.first(where: \.1) {
       throw ValidationError("--quantsim_config and \(other.0) exclude each other")
     }
+    let needing = RecoveryAlgorithm.allCases.filter { recovery.wanted.contains($0) && $0.needsSamples }
+    if hasSource, let name = needing.first, calibration.inputList == nil {
+      throw ValidationError("--apply_algorithms \(name.rawValue) needs --input_list")
+    }
+    if calibration.floatFallback, !recovery.wanted.isEmpty {
+      throw ValidationError("--apply_algorithms and --enable_float_fallback exclude each other")
+    }
     if hasSource, quantization.calibrationOrder == .sequential, calibration.inputList == nil {
       throw ValidationError("--calibration_order sequential needs --input_list")
     }
@@ -66,7 +75,7 @@ public struct QuantizeOptions: ParsableArguments {
       ("export_stripped_dlc", stripping.isGiven), ("report", reporting.isGiven),
       ("suggest_overrides", suggesting.isGiven), ("use_native_output_files", native.isGiven),
     ]
-    return calibration.given + quantization.given + own.filter(\.1).map(\.0)
+    return calibration.given + quantization.given + recovery.given + own.filter(\.1).map(\.0)
   }
 }
 

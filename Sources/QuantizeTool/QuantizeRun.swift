@@ -5,6 +5,7 @@ import IR
 import Measurement
 import Operators
 import Quantizer
+import Recovery
 import ToolKit
 
 /// Where a run reads from and writes to.
@@ -39,14 +40,18 @@ public struct QuantizePlace {
 }
 
 extension QuantizeOptions {
+  /// What the configuration file says, nil without one.
+  func configuration() throws(Diagnostic) -> QuantizerConfiguration? {
+    try quantization.config.map { (path) throws(Diagnostic) in try QuantizerConfiguration(path: path) }
+  }
+
   /// The quantizer's options, with what the configuration file says; notes what is without effect.
   public func quantizerOptions(_ session: ToolSession) throws(Diagnostic) -> QuantizerOptions {
-    let configuration = try quantization.config.map { (path) throws(Diagnostic) in
-      try QuantizerConfiguration(path: path)
-    }
+    let configuration = try configuration()
     var options = try quantization.options(configuration ?? .init())
     float.apply(to: &options)
     if let configuration { session.printer.report(configuration.optionsWithoutEffect(options)) }
+    session.printer.report(recovery.optionsWithoutEffect(configuration?.recovery ?? .init()))
     session.noteInputs([quantization.config].compactMap { $0 })
     return options
   }
@@ -76,6 +81,8 @@ extension QuantizeOptions {
     }
     try applyOverrides(to: &file, place, session)
     let source = file
+    let configuration = try configuration()?.recovery ?? .init()
+    let recovering = try recovery.options(configuration)
     let quantsimHash = try quantsim.apply(to: &file.graph, &options, session)
     let samples = try session.phase("check samples") { () throws(Diagnostic) in
       try calibration.samples(of: &file.graph, inputs: inputs, session)
@@ -90,6 +97,9 @@ extension QuantizeOptions {
       return try session.printResult(
         Placement.table(try keepingFloat(file.graph, options.keepFloat).graph, options))
     }
+    let set = try recoverySamples(samples, inputs, configuration, session)
+    try equalize(&file.graph, options, recovering, set, session)
+    let exported = recovering.algorithms.contains(.cle) ? file : source
     let statistics: Statistics? =
       calibration.floatFallback
       ? nil
@@ -98,7 +108,7 @@ extension QuantizeOptions {
     try session.printer.checkWarnings()
     if !place.dryRun {
       try session.phase("write", place.write)
-      if let path = stripping.path(beside: place.input) { try writeStripped(source, to: path, session) }
+      if let path = stripping.path(beside: place.input) { try writeStripped(exported, to: path, session) }
       if let path = calibration.saveStats, let statistics {
         try session.phase("write") { () throws(Diagnostic) in
           try AtomicFile.write(Bytes(try statistics.encoded()), to: path)
@@ -107,6 +117,7 @@ extension QuantizeOptions {
     }
     if let output = place.output {
       var effective = options.normalized
+      effective.merge(recovering.normalized) { $1 }
       effective["quantsim_config"] = quantsimHash
       effective["ignore_quantization_overrides"] = "\(ignoring.isGiven)"
       effective["enable_float_fallback"] = "\(calibration.floatFallback)"
@@ -117,13 +128,15 @@ extension QuantizeOptions {
       if options.calibrationOrder == .sequential, let samples, let statistics {
         used = try calibration.sequential(file.graph, statistics, samples, options, session)
       }
-      let threads = calibration.jobs.threads
-      try suggesting.suggest(
-        for: file.graph, source: source.graph, samples, calibration, options, overrides, session
-      ) { (graph) throws(Diagnostic) in
-        try assignEncodings(graph, statistics: used, options: options, jobs: threads)
+      if let used {
+        let corrects = !recovering.algorithms.isDisjoint(with: [.biasCorrection, .gptq, .adaround])
+        try suggesting.suggest(
+          for: file.graph, source: source.graph, samples, calibration, options, overrides, ignoresMeans: corrects,
+          session
+        ) { (graph) throws(Diagnostic) in try assigned(graph, used, options, recovering, set, session) }
       }
-      try finish(&file, used, options, to: output, dryRun: place.dryRun, session)
+      try finish(
+        &file, source: source.graph, used, options, (recovering, set), to: output, dryRun: place.dryRun, session)
     }
     if let rule, let path = place.depfile, !place.dryRun { try AtomicFile.write(rule, to: path) }
   }
@@ -212,23 +225,21 @@ extension QuantizeOptions {
 
   /// Gives the graph its encodings, turns it into fixed point and writes the container.
   private func finish(
-    _ file: inout ContainerFile, _ statistics: Statistics?, _ options: QuantizerOptions,
-    to output: String, dryRun: Bool, _ session: ToolSession
+    _ file: inout ContainerFile, source: Graph, _ statistics: Statistics?, _ options: QuantizerOptions,
+    _ recovering: (options: RecoveryOptions, samples: SampleSet?), to output: String, dryRun: Bool, _ session: ToolSession
   ) throws(Diagnostic) {
     let before = Placement.parameterBytes(file.graph)
     let names = Set(file.graph.tensors.map(\.name))
     let decided = file.graph.decidedByOverride
     let result = try session.phase("encodings") { () throws(Diagnostic) in
-      calibration.floatFallback
-        ? try assignFloatFallback(file.graph, options: options)
-        : try assignEncodings(
-          file.graph, statistics: statistics, options: options, jobs: calibration.jobs.threads)
+      guard let statistics else { return try assignFloatFallback(file.graph, options: options) }
+      return try assigned(file.graph, statistics, options, recovering.options, recovering.samples, session)
     }
     session.printer.report(result.notes)
     if let failure = Diagnostic.combining(result.graph.operandWidthProblems(decided: decided)) { throw failure }
     try overrides.checkCoverage(EncodingCoverage.gaps(of: result.graph))
     let sections: [ReportSection] = []
-    let report = try reporting.text(result.graph, source: file.graph, statistics, sections, title: output)
+    let report = try reporting.text(result.graph, source: source, statistics, sections, title: output)
     let dump = try encodings.isGiven ? encodings.text(result.graph, names: names, session) : nil
     file.graph = try session.phase("weights") { () throws(Diagnostic) in
       try preserve.apply(to: try result.materialized(), session)

@@ -3,7 +3,8 @@ import IR
 import Quantizer
 import ToolKit
 
-/// What a YAML file says about calibration (`-c`, `--config`):
+/// What a YAML file says about calibration (`-c`, `--config`); for the algorithms see
+/// ``RecoveryConfiguration``:
 ///
 /// ```yaml
 /// aimet_quantizer:        # may be left out: its keys then stand at the top
@@ -24,6 +25,7 @@ struct QuantizerConfiguration: Sendable {
   var act = CalibratorParameters()
   var param = CalibratorParameters()
   var maskDistance: Double?
+  var recovery = RecoveryConfiguration()
 
   /// What no file says.
   init() {}
@@ -33,15 +35,16 @@ struct QuantizerConfiguration: Sendable {
     var top = try ConfigurationMap(file: path)
     if var nested = try top.map("aimet_quantizer") {
       try read(&nested)
-      try nested.finish(known: ["calibration"])
+      try nested.finish(known: ["calibration"] + RecoveryConfiguration.keys)
     }
     try read(&top)
-    try top.finish(known: ["aimet_quantizer", "calibration"])
+    try top.finish(known: ["aimet_quantizer", "calibration"] + RecoveryConfiguration.keys)
   }
 
   /// A warning where nothing in the file is used.
   func optionsWithoutEffect(_ options: QuantizerOptions) -> [Diagnostic] {
-    guard options.actCalibration == .minMax, options.paramCalibration == .minMax, maskDistance == nil
+    guard options.actCalibration == .minMax, options.paramCalibration == .minMax, maskDistance == nil,
+      recovery.sections.isEmpty
     else { return [] }
     return [
       Diagnostic(
@@ -51,6 +54,7 @@ struct QuantizerConfiguration: Sendable {
   }
 
   private mutating func read(_ map: inout ConfigurationMap) throws(Diagnostic) {
+    try recovery.read(&map)
     guard var calibration = try map.map("calibration") else { return }
     try Self.read(&calibration, into: &act, again: &param)
     maskDistance = try calibration.double("mask_distance") ?? maskDistance

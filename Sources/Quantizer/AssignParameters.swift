@@ -208,6 +208,7 @@ extension Assigner {
   /// Encodings of constants in the place of activations: the schema of parameters, the width of the
   /// operator that reads them.
   mutating func assignOperands() throws(Diagnostic) {
+    assignBounds()
     for id in constants where graph[id].state == .open {
       let found = (uses[id] ?? []).first { $0.role == .activation }
       guard let use = found, let constant = graph[id].constant else { continue }
@@ -222,6 +223,16 @@ extension Assigner {
         ? try calibrator.encoding(min: Double(range.lowerBound), max: Double(range.upperBound))
         : try calibrator.encoding(of: values, jobs: jobs)
       give(id, encoding, .calibrated)
+    }
+  }
+
+  /// Bounds inside fused pairs take the grid of the pair's output: they limit its codes.
+  private mutating func assignBounds() {
+    for (bound, node) in graph.boundsOfFusedPairs().sorted(by: { $0.key.index < $1.key.index }) {
+      guard graph[bound].state == .open, (uses[bound] ?? []).count == 1,
+        let made = graph[node].outputs.first.flatMap({ graph[$0].encoding })
+      else { continue }
+      give(bound, made, .computed)
     }
   }
 

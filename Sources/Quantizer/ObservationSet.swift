@@ -37,10 +37,21 @@ public struct ObservationSet: Sendable, Hashable {
 }
 
 extension Graph {
-  /// For each fused pair the tensor between its halves and the output of its activation.
-  func innerTensorsOfFusedPairs() -> [TensorID: TensorID] {
-    fusedIntermediates().reduce(into: [:]) { result, pair in
-      if let outer = self[pair.value].outputs.first { result[pair.key] = outer }
+  /// For each tensor inside a fused pair the output of the whole pair.
+  package func innerTensorsOfFusedPairs() -> [TensorID: TensorID] {
+    let readers = fusedIntermediates()
+    return readers.reduce(into: [:]) { result, pair in
+      var last = pair.value
+      while let outer = self[last].outputs.first, let next = readers[outer] { last = next }
+      if let outer = self[last].outputs.first { result[pair.key] = outer }
+    }
+  }
+
+  /// The nodes of fused pairs that bound each channel from above, by the constant that holds the bounds.
+  func boundsOfFusedPairs() -> [TensorID: NodeID] {
+    fusedIntermediates().values.reduce(into: [:]) { result, reader in
+      guard self[reader].op.quantization.fusion == .bound, let bound = self[reader].inputs[1] else { return }
+      result[bound] = reader
     }
   }
 }

@@ -71,6 +71,20 @@ public struct ConfigurationMap {
     try value(key, "a text") { $0 }
   }
 
+  /// The list of finite numbers under a key.
+  public mutating func doubles(_ key: String) throws(Diagnostic) -> [Double]? {
+    guard let node = take(key) else { return nil }
+    guard case .sequence(let list) = node else { throw problem("must be a list of numbers", node, path(key)) }
+    var values: [Double] = []
+    for item in list {
+      guard case .scalar(let scalar) = item, let value = Double(scalar.string), value.isFinite else {
+        throw problem("must be a list of numbers", item, path(key))
+      }
+      values.append(value)
+    }
+    return values
+  }
+
   /// Throws where keys were not read; `known` are those that could have been, for the hint.
   public func finish(known: [String]) throws(Diagnostic) {
     let found = entries.map { entry in

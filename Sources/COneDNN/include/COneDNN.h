@@ -215,6 +215,13 @@ qdnn_primitive *QDNN_NULLABLE qdnn_matmul_create(ptrdiff_t batch_a, ptrdiff_t ba
                                                  ptrdiff_t post_op_count, char *QDNN_NULLABLE error,
                                                  size_t error_capacity) QDNN_CHECKED;
 
+/// One product of dense row-major matrices, without a primitive: c = op(a) * op(b), or c + op(a) * op(b)
+/// with `accumulate`. op(a) is [m, k], op(b) [k, n], c [m, n]; `lda`, `ldb`, `ldc` are the lengths of
+/// the stored rows. All sizes > 0. 0 on success. The same bits for the same sizes on one machine.
+int qdnn_product(int transpose_a, int transpose_b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k,
+                 const float *a, ptrdiff_t lda, const float *b, ptrdiff_t ldb, int accumulate,
+                 float *c, ptrdiff_t ldc) QDNN_CHECKED;
+
 // MARK: Softmax and normalization
 
 /// Softmax (or its logarithm, when `logarithm` is not 0) along the middle axis of

@@ -1,0 +1,240 @@
+import Calibration
+import IR
+
+/// Rounds the rows of a layer to whole numbers of steps so that the error of its output is small, not
+/// that of each weight.
+///
+/// For a row w with steps s the whole numbers z minimise (w - s z)^T H (w - s z), H the covariance of the
+/// inputs. First the nearest-plane pass of GPTQ (Frantar et al. 2210.17323; Babai 1986 in other words):
+/// element by element, the error of each passed on to the elements still open through a Cholesky factor
+/// of H, elements of large variance first. Then coordinate descent over the whole numbers to a
+/// standstill. Rows do not depend on one another, so the result is the same for any number of threads.
+struct IntegerRounding {
+  let matrix: WeightMatrix
+  let covariance: InputCovariance
+  let damping: Double
+  let sweeps: Int
+  let jobs: Int
+
+  /// The whole numbers, [group][row][depth], for weights in the same order.
+  func round(_ weights: [Float], _ grids: RowGrids) -> [Float] {
+    let (rows, depth) = (matrix.rows, matrix.depth)
+    /// Rows handled by one piece of work.
+    let piece = max(1, min(16, rows))
+    let pieces = (rows + piece - 1) / piece
+    let isShared = matrix.groups == 1
+    let factor = isShared ? Factor(covariance.matrix(0), depth: depth, damping: damping, jobs: jobs) : nil
+    let found = parallelMap(matrix.groups * pieces, jobs: jobs) { index in
+      let (group, part) = (index / pieces, index % pieces)
+      let first = group * rows + part * piece
+      let last = min(first + piece, (group + 1) * rows)
+      let own = factor ?? Factor(covariance.matrix(group), depth: depth, damping: damping, jobs: 1)
+      return own.round(weights, grids, rows: first..<last, sweeps: sweeps)
+    }
+    return found.flatMap { $0 }
+  }
+
+  /// What is needed of H for rounding the rows of a group.
+  private final class Factor: Sendable {
+    let depth: Int
+    /// H with damping, in the order of falling diagonal reversed: the last element is rounded first.
+    let damped: [Float]
+    /// Rows of the lower factor L of H = L L^T, row i up to the diagonal; in that order.
+    let lower: [Float]
+    /// Place in that order -> element.
+    let order: [Int]
+
+    init(_ matrix: ArraySlice<Float>, depth: Int, damping: Double, jobs: Int) {
+      self.depth = depth
+      let start = matrix.startIndex
+      let diagonal = (0..<depth).map { Double(matrix[start + $0 * depth + $0]) }
+      let mean = diagonal.reduce(0, +) / Double(max(depth, 1))
+      let added = max(mean * damping, .leastNormalMagnitude)
+      order = (0..<depth).sorted { diagonal[$0] == diagonal[$1] ? $0 > $1 : diagonal[$0] < diagonal[$1] }
+      var permuted = [Float](repeating: 0, count: depth * depth)
+      for a in 0..<depth {
+        let row = start + order[a] * depth
+        for b in 0..<depth { permuted[a * depth + b] = matrix[row + order[b]] }
+        permuted[a * depth + a] += Float(added)
+      }
+      damped = permuted
+      lower = cholesky(permuted, depth, least: added * 1e-3, jobs: jobs)
+    }
+
+    func round(_ weights: [Float], _ grids: RowGrids, rows: Range<Int>, sweeps: Int) -> [Float] {
+      let number = rows.count
+      let depth = depth
+      var z = [Float](repeating: 0, count: number * depth)
+      // Permuted weights and steps of the rows.
+      var w = z
+      var s = z
+      for (place, row) in rows.enumerated() {
+        for a in 0..<depth {
+          w[place * depth + a] = weights[row * depth + order[a]]
+          s[place * depth + a] = grids.scales[row * depth + order[a]]
+        }
+      }
+      func limits(_ place: Int, _ a: Int) -> (Float, Float) {
+        let grid = Int(grids.grids[(rows.lowerBound + place) * depth + order[a]])
+        return (grids.low[grid], grids.high[grid])
+      }
+      // Babai: from the last element to the first, errors of later ones weigh on earlier ones.
+      var carried = [Float](repeating: 0, count: number * depth)
+      lower.withUnsafeBufferPointer { lower in
+        carried.withUnsafeMutableBufferPointer { carried in
+          for a in stride(from: depth - 1, through: 0, by: -1) {
+            let l = lower.baseAddress! + a * depth
+            let diagonal = l[a]
+            for place in 0..<number {
+              let index = place * depth + a
+              let target = w[index] + carried[index] / diagonal
+              let (low, high) = limits(place, a)
+              let whole = min(max((target / s[index]).rounded(.toNearestOrEven), low), high)
+              z[index] = whole
+              let error = w[index] - whole * s[index]
+              // (L^T e)_j = L_jj e_j + sum over i > j of L_ij e_i: row a of L has the weights of e_a.
+              let sum = carried.baseAddress! + place * depth
+              for j in 0..<a { sum[j] += error * l[j] }
+            }
+          }
+        }
+      }
+      descend(&z, w, s, limits, number, sweeps)
+      var result = z
+      for place in 0..<number {
+        for a in 0..<depth { result[place * depth + order[a]] = z[place * depth + a] }
+      }
+      return result
+    }
+
+    /// Moves single elements by whole steps as long as that lowers the error.
+    private func descend(
+      _ z: inout [Float], _ w: [Float], _ s: [Float], _ limits: (Int, Int) -> (Float, Float),
+      _ number: Int, _ sweeps: Int
+    ) {
+      var error = [Float](repeating: 0, count: depth)
+      var gradient = error
+      for place in 0..<number {
+        for a in 0..<depth {
+          let index = place * depth + a
+          error[a] = w[index] - z[index] * s[index]
+        }
+        damped.withUnsafeBufferPointer { h in
+          gradient.withUnsafeMutableBufferPointer { g in
+            for a in 0..<depth { g[a] = 0 }
+            for b in 0..<depth where error[b] != 0 {
+              let (row, e) = (h.baseAddress! + b * depth, error[b])
+              for a in 0..<depth { g[a] += e * row[a] }
+            }
+            for _ in 0..<sweeps {
+              var moved = false
+              for a in 0..<depth {
+                let index = place * depth + a
+                let row = h.baseAddress! + a * depth
+                let wanted = (g[a] / (s[index] * row[a])).rounded(.toNearestOrEven)
+                guard wanted != 0, wanted.isFinite else { continue }
+                let (low, high) = limits(place, a)
+                let whole = min(max(z[index] + wanted, low), high)
+                let step = whole - z[index]
+                guard step != 0 else { continue }
+                // Float noise must not let it swing between two equally good numbers.
+                let change = step * s[index]
+                guard change * (change * row[a] - 2 * g[a]) < -1e-6 * abs(change * g[a]) else { continue }
+                z[index] = whole
+                for b in 0..<depth { g[b] -= change * row[b] }
+                moved = true
+              }
+              if !moved { break }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+/// The lower factor L of a symmetric positive matrix A = L L^T, row-major, zero above the diagonal. A
+/// diagonal below `least` counts as that. Computed in Double, row by row of blocks on up to `jobs`
+/// threads; the same for any.
+func cholesky(_ matrix: [Float], _ size: Int, least: Double, jobs: Int) -> [Float] {
+  let block = 64
+  var lower = [Double](repeating: 0, count: size * size)
+  for start in stride(from: 0, to: size, by: block) {
+    let end = min(start + block, size)
+    // The diagonal block, then the rows below it, which do not depend on one another.
+    for row in start..<end {
+      reduceRow(row, start, end, matrix, size, least, &lower)
+    }
+    let below = size - end
+    guard below > 0 else { break }
+    let done = lower
+    let pieces = (below + 31) / 32
+    let found = parallelMap(pieces, jobs: size > 512 ? jobs : 1) { piece -> [Double] in
+      var result: [Double] = []
+      for row in (end + piece * 32)..<min(end + piece * 32 + 32, size) {
+        result += solvedRow(row, start, end, matrix, size, done)
+      }
+      return result
+    }
+    var row = end
+    for values in found {
+      for first in stride(from: 0, to: values.count, by: end - start) {
+        for column in start..<end { lower[row * size + column] = values[first + column - start] }
+        row += 1
+      }
+    }
+  }
+  return lower.map { Float($0) }
+}
+
+/// Row of the diagonal block: elements `start` to the diagonal.
+private func reduceRow(
+  _ row: Int, _ start: Int, _ end: Int, _ matrix: [Float], _ size: Int, _ least: Double,
+  _ lower: inout [Double]
+) {
+  for column in start...row {
+    let sum = Double(matrix[row * size + column]) - dot(lower, row * size, column * size, column)
+    lower[row * size + column] =
+      column == row ? max(sum, least).squareRoot() : sum / lower[column * size + column]
+  }
+}
+
+/// Elements `start` ..< `end` of a row below the diagonal block.
+private func solvedRow(
+  _ row: Int, _ start: Int, _ end: Int, _ matrix: [Float], _ size: Int, _ lower: [Double]
+) -> [Double] {
+  var own = [Double](repeating: 0, count: end)
+  for column in 0..<start { own[column] = lower[row * size + column] }
+  for column in start..<end {
+    var sum = Double(matrix[row * size + column])
+    own.withUnsafeBufferPointer { own in
+      lower.withUnsafeBufferPointer { lower in
+        sum -= dot(own.baseAddress!, lower.baseAddress! + column * size, column)
+      }
+    }
+    own[column] = sum / lower[column * size + column]
+  }
+  return Array(own[start..<end])
+}
+
+private func dot(_ values: [Double], _ a: Int, _ b: Int, _ count: Int) -> Double {
+  values.withUnsafeBufferPointer { dot($0.baseAddress! + a, $0.baseAddress! + b, count) }
+}
+
+/// The sum of products, eight partial sums at a time.
+private func dot(_ a: UnsafePointer<Double>, _ b: UnsafePointer<Double>, _ count: Int) -> Double {
+  var sum = SIMD8<Double>()
+  var index = 0
+  while index + 8 <= count {
+    let x = UnsafeRawPointer(a + index).loadUnaligned(as: SIMD8<Double>.self)
+    let y = UnsafeRawPointer(b + index).loadUnaligned(as: SIMD8<Double>.self)
+    sum += x * y
+    index += 8
+  }
+  var total = sum.sum()
+  while index < count {
+    total += a[index] * b[index]
+    index += 1
+  }
+  return total
+}

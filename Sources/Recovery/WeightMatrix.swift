@@ -1,0 +1,159 @@
+import IR
+import Operators
+
+/// The weight of a layer seen as matrices: for each group, rows (outputs) times depth (what a row adds
+/// up).
+struct WeightMatrix: Sendable {
+  /// Groups; each has its own inputs.
+  let groups: Int
+  /// Rows of one group.
+  let rows: Int
+  /// Length of a row.
+  let depth: Int
+  /// Whether the stored weight has all rows of an element of depth side by side.
+  private let isDepthMajor: Bool
+  private let shape: [Int]
+
+  /// Rows of all groups.
+  var rowCount: Int { groups * rows }
+  /// Elements.
+  var count: Int { rowCount * depth }
+
+  /// The view of a weight, nil where an operator is none of Conv2d, DepthWiseConv2d, FullyConnected and
+  /// MatMul with a matrix.
+  init?(_ op: any Operator, weight shape: [Int], input: [Int]) {
+    self.shape = shape
+    switch op {
+    case let op as Conv2d:
+      guard shape.count == 4, op.group > 0 else { return nil }
+      (groups, rows) = (op.group, shape[3] / op.group)
+      depth = shape[0] * shape[1] * shape[2]
+      isDepthMajor = true
+    case is DepthWiseConv2d:
+      guard shape.count == 4, input.count == 4, input[3] > 0 else { return nil }
+      (groups, rows) = (input[3], shape[3] / input[3])
+      depth = shape[0] * shape[1]
+      isDepthMajor = true
+    case is FullyConnected:
+      guard shape.count == 2 else { return nil }
+      (groups, rows, depth) = (1, shape[0], shape[1])
+      isDepthMajor = false
+    case let op as MatMul:
+      guard shape.count == 2, !op.transposeIn0 else { return nil }
+      groups = 1
+      (rows, depth) = op.transposeIn1 ? (shape[0], shape[1]) : (shape[1], shape[0])
+      isDepthMajor = !op.transposeIn1
+    default: return nil
+    }
+    if rows <= 0 || depth <= 0 { return nil }
+  }
+
+  /// Stored elements in the order [group][row][depth].
+  func arranged<Element>(_ stored: [Element]) -> [Element] {
+    guard isDepthMajor else { return stored }
+    var result = stored
+    let columns = rowCount
+    for row in 0..<columns {
+      for k in 0..<depth { result[row * depth + k] = stored[k * columns + row] }
+    }
+    return result
+  }
+
+  /// Elements in the order [group][row][depth] as they are stored.
+  func stored<Element>(_ arranged: [Element]) -> [Element] {
+    guard isDepthMajor else { return arranged }
+    var result = arranged
+    let columns = rowCount
+    for row in 0..<columns {
+      for k in 0..<depth { result[k * columns + row] = arranged[row * depth + k] }
+    }
+    return result
+  }
+
+  /// For every element in the order [group][row][depth] the index of its grid in an encoding.
+  func grids(of encoding: Encoding) -> [Int32] {
+    var stored = [Int32](repeating: 0, count: count)
+    encoding.forEachChannelRun(shape: shape) { channel, start, length in
+      for index in start..<(start + length) { stored[index] = Int32(truncatingIfNeeded: channel) }
+    }
+    return arranged(stored)
+  }
+}
+
+/// What a layer's rows are multiplied by: the values under its window at each position.
+struct Patches: Sendable {
+  /// Positions of one sample.
+  let positions: Int
+  let groups: Int
+  let depth: Int
+  private let source: Source
+
+  private enum Source: Sendable {
+    /// Rows of the input as they stand.
+    case rows
+    case window(WindowGeometry, height: Int, width: Int, channels: Int, perGroup: Int, outHeight: Int, outWidth: Int)
+  }
+
+  /// The patches of a layer, nil where ``WeightMatrix`` has none.
+  init?(_ op: any Operator, weight: [Int], input: [Int], output: [Int]) {
+    guard let matrix = WeightMatrix(op, weight: weight, input: input) else { return nil }
+    groups = matrix.groups
+    depth = matrix.depth
+    let geometry: WindowGeometry
+    switch op {
+    case let op as Conv2d: geometry = op.geometry(weight: weight)
+    case let op as DepthWiseConv2d: geometry = op.grouped(channels: input[3]).geometry(weight: weight)
+    default:
+      source = .rows
+      positions = input.dropLast().reduce(1, *)
+      return
+    }
+    guard input.count == 4, output.count == 4 else { return nil }
+    source = .window(
+      geometry, height: input[1], width: input[2], channels: input[3], perGroup: weight[2],
+      outHeight: output[1], outWidth: output[2])
+    positions = output[0] * output[1] * output[2]
+  }
+
+  /// Writes the patches of some positions and one group: [positions.count, depth].
+  func gather(
+    _ input: UnsafePointer<Float>, positions chosen: [Int], group: Int,
+    into target: UnsafeMutablePointer<Float>
+  ) {
+    switch source {
+    case .rows:
+      for (row, position) in chosen.enumerated() {
+        (target + row * depth).update(from: input + position * depth, count: depth)
+      }
+    case .window(let geometry, let height, let width, let channels, let perGroup, let outHeight, let outWidth):
+      let first = group * perGroup
+      for (row, position) in chosen.enumerated() {
+        var to = target + row * depth
+        let image = position / (outHeight * outWidth)
+        let (oy, ox) = (position / outWidth % outHeight, position % outWidth)
+        for ky in 0..<geometry.filter[0] {
+          let iy = oy * geometry.stride[0] + ky * geometry.dilation[0] - geometry.pads[0]
+          for kx in 0..<geometry.filter[1] {
+            let ix = ox * geometry.stride[1] + kx * geometry.dilation[1] - geometry.pads[2]
+            if iy < 0 || iy >= height || ix < 0 || ix >= width {
+              to.update(repeating: 0, count: perGroup)
+            } else {
+              let from = input + ((image * height + iy) * width + ix) * channels + first
+              if perGroup == 1 { to[0] = from[0] } else { to.update(from: from, count: perGroup) }
+            }
+            to += perGroup
+          }
+        }
+      }
+    }
+  }
+
+  /// About `wanted` different positions, spread evenly with a jitter, in order.
+  func chosen(_ wanted: Int, _ generator: inout SeededGenerator) -> [Int] {
+    guard wanted < positions else { return Array(0..<positions) }
+    return (0..<max(wanted, 1)).map { index in
+      let share = (Double(index) + generator.unit()) / Double(max(wanted, 1))
+      return min(Int(share * Double(positions)), positions - 1)
+    }
+  }
+}
