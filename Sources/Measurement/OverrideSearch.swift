@@ -79,6 +79,13 @@ public struct OverrideSearch: Sendable {
   /// A search for a target.
   public init(target: Double? = nil) { self.target = target }
 
+  /// Most runs of all samples that a search takes besides quantizing, for a progress bar.
+  public func runs(_ graph: Graph) -> Int {
+    let layers = graph.layers().count
+    let doublings = Int.bitWidth - layers.leadingZeroBitCount
+    return 2 * layers + 2 * doublings + 3
+  }
+
   /// Searches. `graph` is what is quantized, `reference` the float graph whose outputs count; `samples`
   /// have the inputs of `graph`. The result is the same for any number of jobs and order of the samples.
   public func run(

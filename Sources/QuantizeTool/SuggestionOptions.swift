@@ -53,7 +53,7 @@ struct SuggestionOptions: ParsableArguments {
         backend: (calibration.backend ?? .onednn).backend,
         load: { (index) throws(Diagnostic) in try samples.source.load(index) }
       ).canonicalSubset(most: Self.mostSamples)
-      let progress = session.progress("measuring layers", total: 2 * graph.layers().count * few.count, unit: "runs")
+      let progress = session.progress("measuring layers", total: search.runs(graph) * few.count, unit: "runs")
       defer { progress.finish() }
       var shown = few
       shown.progress = { progress.advance() }
