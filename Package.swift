@@ -45,6 +45,9 @@ let package = Package(
     .target(
       name: "Quantizer", dependencies: ["IR", "Operators", "Runtime", "Calibration", "EncodingFiles"]),
     .target(
+      name: "Measurement",
+      dependencies: ["IR", "Operators", "Runtime", "Calibration", "Quantizer", "EncodingFiles"]),
+    .target(
       name: "Recovery", dependencies: ["IR", "Operators", "Runtime", "Calibration", "Quantizer"]),
     .target(name: "Inspection", dependencies: ["IR"]),
     .target(name: "ToolKit", dependencies: ["IR", arguments, .product(name: "Yams", package: "Yams")]),
@@ -53,8 +56,8 @@ let package = Package(
     .target(
       name: "QuantizeTool",
       dependencies: [
-        "ToolKit", "EncodingTool", "IR", "Operators", "Runtime", "Calibration", "Quantizer", "Recovery",
-        "Container", arguments,
+        "ToolKit", "EncodingTool", "EncodingFiles", "IR", "Operators", "Runtime", "Calibration", "Quantizer",
+        "Measurement", "Recovery", "Container", arguments,
       ]),
 
     // Programs.
@@ -77,7 +80,10 @@ let package = Package(
       ]),
     .executableTarget(
       name: "qrun",
-      dependencies: ["ToolKit", "IR", "Operators", "Runtime", "Container", arguments]),
+      dependencies: [
+        "ToolKit", "IR", "Operators", "ONNXModel", "Passes", "Runtime", "Calibration", "Quantizer", "Measurement",
+        "Container", arguments,
+      ]),
 
     .testTarget(name: "IRTests", dependencies: ["IR", "Operators"]),
     .testTarget(
@@ -96,6 +102,9 @@ let package = Package(
       ]),
     .testTarget(
       name: "RecoveryTests", dependencies: ["IR", "Operators", "Runtime", "Calibration", "Quantizer", "Recovery"]),
+    .testTarget(
+      name: "MeasurementTests",
+      dependencies: ["IR", "Operators", "Runtime", "Calibration", "Quantizer", "EncodingFiles", "Measurement"]),
     .testTarget(name: "LibraryTests", dependencies: ["IR", "Calibration"]),
     .testTarget(
       name: "EncodingFilesTests", dependencies: ["IR", "EncodingFiles"], exclude: ["AIMET"]),

@@ -21,3 +21,6 @@ qinspect encodings out/digits_int8.dlc --by layer
 echo "== accuracy on images that took no part in training or calibration"
 qrun evaluate out/digits.dlc out/digits_int8.dlc --input_list $data/test.txt \
   --labels $data/test_labels.txt --top_k 1
+echo "== what quantization did to every tensor (out/digits_int8.html shows it in pictures)"
+qrun compare out/digits_int8.dlc --against $data/digits.onnx --input_list $data/calibration.txt --top 3 \
+  --html out/digits_int8.html

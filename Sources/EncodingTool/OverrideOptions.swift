@@ -46,6 +46,16 @@ public struct OverrideOptions: ParsableArguments {
   /// Notes the file as read, for `--depfile`.
   public func noteInputs(_ session: ToolSession) { session.noteInputs(file.map { [$0] } ?? []) }
 
+  /// What the file says; nil without one.
+  public func content() throws(Diagnostic) -> EncodingFile? {
+    guard let file else { return nil }
+    do throws(Diagnostic) {
+      return try EncodingFile(decoding: FileReading.bytes(of: file).array(of: UInt8.self))
+    } catch {
+      throw error.inFile(file)
+    }
+  }
+
   /// Names of the options that a container records.
   public static let recorded = ["quantization_overrides", "overrides_policy", "missing_encodings", "unfuse_overridden"]
 

@@ -93,14 +93,14 @@ struct CalibrationOptions: ParsableArguments {
 
   /// Runs the samples, or reads and merges what was observed before.
   func statistics(
-    _ graph: Graph, _ samples: CalibrationSamples?, _ options: QuantizerOptions,
+    _ graph: Graph, _ samples: CalibrationSamples?, _ options: QuantizerOptions, histograms: Bool = false,
     _ session: ToolSession
   ) throws(Diagnostic) -> Statistics {
     let statistics: Statistics
     if let source = samples?.source {
       statistics = try session.phase("calibrate") { () throws(Diagnostic) in
         var observing = ObservationOptions(options)
-        if saveStats != nil { observing.histograms = true }
+        if saveStats != nil || histograms { observing.histograms = true }
         return try observed(graph, source, observing, session)
       }
     } else {
@@ -150,7 +150,8 @@ struct CalibrationOptions: ParsableArguments {
     }
   }
 
-  private func workers(_ graph: Graph, _ source: SampleSource) -> Int {
+  /// Samples worked on at a time.
+  func workers(_ graph: Graph, _ source: SampleSource) -> Int {
     // Tapped tensors keep their memory, so an arena holds up to all activations.
     let arena = graph.tensors.lazy.filter { $0.constant == nil }
       .reduce(0) { $0 + $1.type.logical.byteCount }

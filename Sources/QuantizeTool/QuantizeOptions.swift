@@ -21,6 +21,8 @@ public struct QuantizeOptions: ParsableArguments {
   /// The encodings as a file.
   @OptionGroup(title: "Further outputs") public var encodings: EncodingDumpOptions
   @OptionGroup(title: "Further outputs") var stripping: StrippedOptions
+  @OptionGroup(title: "Further outputs") var reporting: ReportOptions
+  @OptionGroup(title: "Further outputs") var suggesting: SuggestionOptions
   /// What changes nothing here.
   @OptionGroup(title: "Options of other tools") public var target: TargetOptions
   @OptionGroup(title: "Options of other tools") var native: NativeOutputOptions
@@ -54,6 +56,9 @@ public struct QuantizeOptions: ParsableArguments {
     if hasSource, quantization.calibrationOrder == .sequential, calibration.inputList == nil {
       throw ValidationError("--calibration_order sequential needs --input_list")
     }
+    if suggesting.isGiven, hasSource, calibration.inputList == nil {
+      throw ValidationError("--suggest_overrides needs --input_list")
+    }
   }
 
   /// Whether one of `--input_list`, `--load_stats` and `--enable_float_fallback` is given: without them nothing
@@ -67,7 +72,8 @@ public struct QuantizeOptions: ParsableArguments {
   public var given: [String] {
     let own: [(String, Bool)] = [
       ("ignore_quantization_overrides", ignoring.isGiven), ("quantsim_config", quantsim.isGiven),
-      ("export_stripped_dlc", stripping.isGiven), ("use_native_output_files", native.isGiven),
+      ("export_stripped_dlc", stripping.isGiven), ("report", reporting.isGiven),
+      ("suggest_overrides", suggesting.isGiven), ("use_native_output_files", native.isGiven),
     ]
     return calibration.given + quantization.given + recovery.given + own.filter(\.1).map(\.0)
   }

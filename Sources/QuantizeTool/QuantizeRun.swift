@@ -2,6 +2,7 @@ import Calibration
 import Container
 import EncodingTool
 import IR
+import Measurement
 import Operators
 import Quantizer
 import Recovery
@@ -60,6 +61,7 @@ extension QuantizeOptions {
     [
       calibration.saveStats, stripping.path(beside: place.input),
       place.output.flatMap(encodings.path(beside:)), place.depfile, place.furtherOutput,
+      reporting.file, suggesting.file,
     ]
   }
 
@@ -100,7 +102,9 @@ extension QuantizeOptions {
     let exported = recovering.algorithms.contains(.cle) ? file : source
     let statistics: Statistics? =
       calibration.floatFallback
-      ? nil : try calibration.statistics(file.graph, samples, options, session)
+      ? nil
+      : try calibration.statistics(
+        file.graph, samples, options, histograms: reporting.isGiven, session)
     try session.printer.checkWarnings()
     if !place.dryRun {
       try session.phase("write", place.write)
@@ -124,7 +128,15 @@ extension QuantizeOptions {
       if options.calibrationOrder == .sequential, let samples, let statistics {
         used = try calibration.sequential(file.graph, statistics, samples, options, session)
       }
-      try finish(&file, used, options, (recovering, set), to: output, dryRun: place.dryRun, session)
+      if let used {
+        let corrects = !recovering.algorithms.isDisjoint(with: [.biasCorrection, .gptq, .adaround])
+        try suggesting.suggest(
+          for: file.graph, source: source.graph, samples, calibration, options, overrides, ignoresMeans: corrects,
+          session
+        ) { (graph) throws(Diagnostic) in try assigned(graph, used, options, recovering, set, session) }
+      }
+      try finish(
+        &file, source: source.graph, used, options, (recovering, set), to: output, dryRun: place.dryRun, session)
     }
     if let rule, let path = place.depfile, !place.dryRun { try AtomicFile.write(rule, to: path) }
   }
@@ -185,6 +197,8 @@ extension QuantizeOptions {
     if place.output == nil {
       let reason = "without \(place.outputOption) only statistics are written"
       if encodings.isGiven { add("dump_encoding_json", reason) }
+      if reporting.isGiven { add("report", reason) }
+      if suggesting.isGiven { add("suggest_overrides", reason) }
       let defaults = QuantizerOptions().normalized
       for (name, value) in options.normalized.sorted(by: { $0.key < $1.key })
       where defaults[name] != value && name != "skip_nonfinite" {
@@ -211,7 +225,7 @@ extension QuantizeOptions {
 
   /// Gives the graph its encodings, turns it into fixed point and writes the container.
   private func finish(
-    _ file: inout ContainerFile, _ statistics: Statistics?, _ options: QuantizerOptions,
+    _ file: inout ContainerFile, source: Graph, _ statistics: Statistics?, _ options: QuantizerOptions,
     _ recovering: (options: RecoveryOptions, samples: SampleSet?), to output: String, dryRun: Bool, _ session: ToolSession
   ) throws(Diagnostic) {
     let before = Placement.parameterBytes(file.graph)
@@ -224,6 +238,8 @@ extension QuantizeOptions {
     session.printer.report(result.notes)
     if let failure = Diagnostic.combining(result.graph.operandWidthProblems(decided: decided)) { throw failure }
     try overrides.checkCoverage(EncodingCoverage.gaps(of: result.graph))
+    let sections: [ReportSection] = []
+    let report = try reporting.text(result.graph, source: source, statistics, sections, title: output)
     let dump = try encodings.isGiven ? encodings.text(result.graph, names: names, session) : nil
     file.graph = try session.phase("weights") { () throws(Diagnostic) in
       try preserve.apply(to: try result.materialized(), session)
@@ -239,6 +255,7 @@ extension QuantizeOptions {
         TemporaryFiles.announce(output)
         try ContainerWriter.write(finished, to: output)
         if let dump, let path = encodings.path(beside: output) { try AtomicFile.write(dump, to: path) }
+        if let report, let path = reporting.file { try AtomicFile.write(report, to: path) }
       }
     }
     let sources = EncodingSource.allCases.compactMap { source in

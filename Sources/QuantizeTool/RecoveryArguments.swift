@@ -174,8 +174,9 @@ extension QuantizeOptions {
     {
       hasher.update("\(name)=\(value)\n")
     }
-    for tensor in graph.tensors where tensor.state != .open {
-      hasher.update("\(tensor.name) \(tensor.state) \(tensor.encoding.map { "\($0)" } ?? "")\n")
+    for tensor in graph.tensors where tensor.state != .open || tensor.bitwidth != nil {
+      let width = tensor.bitwidth.map(String.init) ?? ""
+      hasher.update("\(tensor.name) \(tensor.state) \(width) \(tensor.encoding.map { "\($0)" } ?? "")\n")
     }
     return Checkpoint(folder: folder, key: SHA256.hex(hasher.finalize())) { (bytes, path) throws(Diagnostic) in
       try AtomicFile.write(bytes, to: path)

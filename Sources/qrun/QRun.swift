@@ -11,7 +11,7 @@ struct QRun: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "qrun", abstract: "Runs containers and measures them.",
     version: ToolIdentity.version,
-    subcommands: [ExecuteCommand.self, EvaluateCommand.self, BenchCommand.self])
+    subcommands: [ExecuteCommand.self, CompareCommand.self, EvaluateCommand.self, BenchCommand.self])
 
   static func main() { ToolProgram.main(QRun.self) }
 }
@@ -56,5 +56,5 @@ struct RunOptions: ParsableArguments {
 
 /// Bytes of all constants as the container stores them.
 func parameterBytes(_ graph: Graph) -> Int {
-  graph.tensors.lazy.filter { $0.constant != nil }.reduce(0) { $0 + $1.type.byteCount }
+  graph.tensors.lazy.filter { $0.constant != nil }.reduce(0) { $0 + $1.storedByteCount }
 }

@@ -1,0 +1,206 @@
+import IR
+import Quantizer
+import Runtime
+import Testing
+
+@testable import Measurement
+
+@Suite("Comparing a container with its reference")
+struct ComparisonTests {
+  private func measure(
+    _ reference: Graph, _ container: Graph, jobs: Int = 1, _ change: (inout ComparisonOptions) -> Void = { _ in }
+  ) throws -> GraphComparison {
+    var options = ComparisonOptions()
+    options.recordedOptions = ["bias_bitwidth": "32"]
+    change(&options)
+    return try GraphComparison.measure(
+      reference: reference, container: container, options: options, samples: samples(container, jobs: jobs))
+  }
+
+  /// Every view against a run by hand.
+  @Test(arguments: [1, 2, 3] as [UInt64]) func viewsFollowTheirDefinitions(seed: UInt64) throws {
+    let float = try convolutions(seed: seed)
+    let set = samples(float)
+    let result = try quantized(float, set)
+    let fixed = try result.materialized()
+    let found = try measure(float, fixed)
+    #expect(found.tensors.map(\.name) == ["x", "r1", "c2", "y"])
+    #expect(found.match.insideFusedPairs == ["c1"])
+    #expect(found.views == [.isolation, .atOnce, .layerByLayer])
+    for name in ["x", "r1", "c2", "y"] {
+      let reference = try values(float, name, set, simulate: false)
+      let atOnce = naiveSQNR(reference, try values(fixed, name, set, simulate: true))
+      #expect(abs(try found.errors(name, .atOnce).sqnr - atOnce) < 1e-6)
+      let id = try #require(fixed.tensor(named: name))
+      let encoding = try #require(fixed[id].encoding)
+      var alone = reference
+      encoding.simulate(reference, into: &alone, count: alone.count)
+      #expect(abs(try found.errors(name, .isolation).sqnr - naiveSQNR(reference, alone)) < 1e-6)
+    }
+    #expect(try found.row("y").isOutput)
+    let outputs = try #require(found.outputSQNR(.atOnce))
+    #expect(abs(outputs - (try found.errors("y", .atOnce).sqnr)) < 1e-9)
+  }
+
+  /// A container that was calibrated in order is what the third view makes of one that was not.
+  @Test func layerByLayerIsSequentialCalibration() throws {
+    let float = try convolutions(seed: 9)
+    let set = samples(float)
+    var options = QuantizerOptions()
+    options.biasBitwidth = 32
+    options.actBitwidth = 8
+    options.weightsBitwidth = 4
+    let statistics = try observe(
+      float, backend: set.backend, sampleCount: set.count, load: set.load, jobs: 1)
+    let once = try assignEncodings(float, statistics: statistics, options: options).materialized()
+    let ordered = try observeSequentially(
+      float, float: statistics, options: options, backend: set.backend, sampleCount: set.count, load: set.load,
+      jobs: 1)
+    let sequential = try assignEncodings(float, statistics: ordered, options: options).materialized()
+    let found = try measure(float, once)
+    for name in ["r1", "c2", "y"] {
+      let reference = try values(float, name, set, simulate: false)
+      let expected = naiveSQNR(reference, try values(sequential, name, set, simulate: true))
+      let measured = try found.errors(name, .layerByLayer).sqnr
+      #expect(abs(measured - expected) < 0.05, "\(name)")
+    }
+    #expect(try found.row("y").errors[.layerByLayer] != found.row("y").errors[.atOnce])
+  }
+
+  /// Scaling channels changes nothing that is seen, but for the grids.
+  @Test func channelScalesAreDividedOut() throws {
+    let float = try convolutions(seed: 4)
+    var scaled = float
+    let scales: [Float] = [2, 0.5, 8, 0.25]
+    scaled.channelScales = ["r1": scales]
+    func scale(_ name: String, _ factor: (Int) -> Float) throws {
+      let id = try #require(scaled.tensor(named: name))
+      let constant = try #require(scaled[id].constant)
+      scaled[id].constant = Constant(
+        constant.floats().enumerated().map { $0.element * factor($0.offset) }, shape: constant.type.shape)
+    }
+    try scale("w1") { scales[$0 % 4] }
+    try scale("b1") { scales[$0] }
+    try scale("w2") { 1 / scales[$0 / 5] }
+    let found = try measure(float, scaled)
+    for row in found.tensors { #expect(try found.errors(row.name, .atOnce).sqnr > 120, "\(row.name)") }
+    for row in found.parameters {
+      #expect(row.errors?.sqnr == .infinity, "\(row.name)")
+      #expect(row.isScaled == ["w1", "b1", "w2"].contains(row.name))
+    }
+    let fixed = try quantized(scaled, samples(scaled)).materialized()
+    let result = try measure(float, fixed) { $0.sensitivity = true }
+    #expect(try result.errors("r1", .isolation).sqnr > 25)
+    #expect((try result.row("r1").sensitivity?.aloneSQNR ?? 0) > 20)
+  }
+
+  @Test func namesThatDifferAreReported() throws {
+    let float = try convolutions()
+    var other = float
+    for (name, new) in [("r1", "renamed"), ("c2", "folded")] {
+      let id = try #require(other.tensor(named: name))
+      other[id].name = new
+    }
+    other.aliases["c2"] = "folded"
+    let found = try measure(float, other) { $0.views = [.atOnce] }
+    #expect(found.match.onlyInReference == ["r1"] && found.match.onlyInContainer == ["renamed"])
+    #expect(found.tensors.map(\.name) == ["x", "c2", "y"])
+    let codes = found.match.diagnostics.map(\.code)
+    #expect(codes == ["not-compared", "not-compared"])
+    #expect(found.match.diagnostics[0].message.contains("r1"))
+  }
+
+  @Test func shapesThatDifferAreReported() throws {
+    let float = try convolutions()
+    let other = try graph(
+      """
+      graph "c" {
+        input %x: float32[1, 4, 4, 3]
+        %r1: float32[1, 16, 3] = Reshape(%x) {shape: [1, 16, 3]} "r"
+        %y: float32[1, 16, 3] = Relu(%r1) "y"
+        output %y
+      }
+      """)
+    let found = try measure(float, other) { $0.views = [.atOnce] }
+    #expect(found.match.otherShapes.count == 2)
+    #expect(found.tensors.map(\.name) == ["x"])
+  }
+
+  @Test func strangersAreRefused() throws {
+    let other = try graph(
+      "graph \"o\" {\n  input %q: float32[2]\n  %z: float32[2] = Relu(%q) \"z\"\n  output %z\n}")
+    let float = try convolutions()
+    #expect(throws: Diagnostic.self) { try measure(float, other) }
+    var renamed = float
+    renamed[renamed.inputs[0]].name = "elsewhere"
+    #expect { try measure(renamed, float) } throws: { ($0 as? Diagnostic)?.code == "reference-input" }
+    let fixed = try quantized(float, samples(float)).materialized()
+    #expect { try measure(fixed, fixed) } throws: { ($0 as? Diagnostic)?.code == "reference-quantized" }
+  }
+
+  /// The same numbers, histograms too, for any number of jobs and any order of the samples.
+  @Test func noOrderShows() throws {
+    let float = try convolutions(seed: 2)
+    let fixed = try quantized(float, samples(float)).materialized()
+    var options = ComparisonOptions()
+    options.histograms = true
+    options.sensitivity = true
+    func run(jobs: Int, reversed: Bool) throws -> GraphComparison {
+      var set = samples(float, count: 9, jobs: jobs)
+      let load = set.load
+      if reversed { set.load = { (index) throws(Diagnostic) in try load(8 - index) } }
+      return try GraphComparison.measure(reference: float, container: fixed, options: options, samples: set)
+    }
+    let first = try run(jobs: 1, reversed: false)
+    for other in [try run(jobs: 3, reversed: false), try run(jobs: 2, reversed: true)] {
+      for (a, b) in zip(first.tensors, other.tensors) {
+        #expect(a.errors == b.errors && a.sensitivity == b.sensitivity && a.before == b.before && a.after == b.after)
+      }
+      let pages = [first, other].map { ComparisonPage.text($0, container: "a", reference: "b") }
+      #expect(pages[0] == pages[1])
+    }
+  }
+
+  /// One layer alone makes all the noise where it is the only one; without it nothing is left.
+  @Test func sensitivityOfASingleLayer() throws {
+    let float = try graph(
+      """
+      graph "one" {
+        input %x: float32[1, 4]
+        const %w: float32[3, 4] = [1, -0.3, 0.2, 0.7, 0.1, -0.9, 0.33, 0.5, 0.25, 0.8, -0.6, 0.4]
+        %y: float32[1, 3] = FullyConnected(%x, %w) "fc"
+        output %y
+      }
+      """)
+    var fixed = try quantized(float, samples(float)).graph
+    for index in fixed.tensors.indices where fixed.tensors[index].name == "x" {
+      fixed.tensors[index].encoding = nil
+      fixed.tensors[index].state = .float
+    }
+    let found = try measure(float, fixed) {
+      $0.sensitivity = true
+      $0.views = [.atOnce]
+    }
+    let row = try found.row("y")
+    let sensitivity = try #require(row.sensitivity)
+    #expect(sensitivity.share == 1 && sensitivity.withoutSQNR == .infinity)
+    #expect(abs(sensitivity.aloneSQNR - (try found.errors("y", .atOnce).sqnr)) < 1e-9)
+    #expect(try found.row("x").sensitivity == nil)
+  }
+
+  /// Noise before a Softmax counts, not that of the probabilities.
+  @Test func scoresStandBeforeTheSoftmax() throws {
+    let float = try graph(
+      """
+      graph "s" {
+        input %x: float32[1, 4]
+        %r: float32[1, 4] = Relu(%x) "r"
+        %p: float32[1, 4] = Softmax(%r) {axis: 1, beta: 1.0} "p"
+        output %p
+      }
+      """)
+    let found = try measure(float, try quantized(float, samples(float)).materialized())
+    #expect(try found.row("r").isOutput)
+    #expect(try !found.row("p").isOutput)
+  }
+}
