@@ -18,6 +18,12 @@ struct CalibrationOptions: ParsableArguments {
     name: .customLong("save_stats"),
     help: ArgumentHelp("Keep what calibration observed.", valueName: "file"))
   var saveStats: String?
+  @Option(
+    name: .customLong("activation_cache"),
+    help: ArgumentHelp(
+      "Most memory for activations kept from one step of calibration to the next (default: 1024).",
+      valueName: "MB"))
+  var activationCache: Int?
   @Flag(
     name: [
       .customShort("f"), .customLong("enable_float_fallback"), .customLong("float_fallback"),
@@ -37,8 +43,11 @@ struct CalibrationOptions: ParsableArguments {
       ("--input_list", inputList != nil), ("--load_stats", !loadStats.isEmpty),
       ("--enable_float_fallback", floatFallback),
     ].filter(\.1).map(\.0)
-    if sources.count > 1 {
+    if floatFallback, sources.count > 1 {
       throw ValidationError("\(sources.joined(separator: " and ")) exclude each other")
+    }
+    if let activationCache, !(0...1 << 24).contains(activationCache) {
+      throw ValidationError("--activation_cache must be 0 to \(1 << 24) megabytes, not \(activationCache)")
     }
     if floatFallback, saveStats != nil {
       throw ValidationError("--save_stats and --enable_float_fallback exclude each other")
@@ -49,6 +58,9 @@ struct CalibrationOptions: ParsableArguments {
     }
   }
 
+  /// Bytes that activations may take from one step to the next.
+  var cacheBytes: Int { (activationCache ?? 1024) << 20 }
+
   /// Whether there is something to make encodings of.
   var hasSource: Bool { inputList != nil || !loadStats.isEmpty || floatFallback }
 
@@ -56,7 +68,7 @@ struct CalibrationOptions: ParsableArguments {
   var given: [String] {
     let all: [(String, Bool)] = [
       ("save_stats", saveStats != nil), ("use_native_input_files", nativeInputs),
-      ("backend", backend != nil), ("jobs", jobs.jobs != nil),
+      ("backend", backend != nil), ("jobs", jobs.jobs != nil), ("activation_cache", activationCache != nil),
     ]
     return all.filter(\.1).map(\.0)
   }
@@ -88,13 +100,13 @@ struct CalibrationOptions: ParsableArguments {
     return CalibrationSamples(source: source, addedOutputs: added.map { graph[$0].name })
   }
 
-  /// Runs the samples, or reads and merges what was observed before.
+  /// Reads and merges what was observed before, or runs the samples.
   func statistics(
     _ graph: Graph, _ samples: CalibrationSamples?, _ options: QuantizerOptions,
     _ session: ToolSession
   ) throws(Diagnostic) -> Statistics {
     let statistics: Statistics
-    if let source = samples?.source {
+    if loadStats.isEmpty, let source = samples?.source {
       statistics = try session.phase("calibrate") { () throws(Diagnostic) in
         var observing = ObservationOptions(options)
         if saveStats != nil { observing.histograms = true }
@@ -142,7 +154,7 @@ struct CalibrationOptions: ParsableArguments {
         graph, float: float, options: options, backend: (backend ?? .onednn).backend,
         sampleCount: source.count,
         load: { (index) throws(Diagnostic) in try source.load(index) },
-        jobs: workers(graph, source), sampleName: { source.name(of: $0) },
+        jobs: workers(graph, source), cacheBytes: cacheBytes, sampleName: { source.name(of: $0) },
         progress: { _, _ in progress.advance() })
     }
   }

@@ -42,9 +42,17 @@ public struct QuantizeOptions: ParsableArguments {
     if quantsim.isGiven, let other = others.first(where: \.1) {
       throw ValidationError("--quantsim_config and \(other.0) exclude each other")
     }
-    if hasSource, quantization.calibrationOrder == .sequential, calibration.inputList == nil {
-      throw ValidationError("--calibration_order sequential needs --input_list")
+    if hasSource, calibration.inputList == nil, let option = optionThatRunsSamples {
+      throw ValidationError("\(option) needs --input_list")
     }
+    if calibration.inputList != nil, !calibration.loadStats.isEmpty, optionThatRunsSamples == nil {
+      throw ValidationError("--input_list and --load_stats exclude each other, but for --calibration_order sequential")
+    }
+  }
+
+  /// The option that needs samples even where statistics tell the ranges of the float graph, nil where none is given.
+  var optionThatRunsSamples: String? {
+    quantization.calibrationOrder == .sequential ? "--calibration_order sequential" : nil
   }
 
   /// Whether one of `--input_list`, `--load_stats` and `--enable_float_fallback` is given: without them nothing

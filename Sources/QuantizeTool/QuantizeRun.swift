@@ -96,6 +96,13 @@ extension QuantizeOptions {
       try session.phase("write", place.write)
       if let path = stripping.path(beside: place.input) { try writeStripped(source, to: path, session) }
       if let path = calibration.saveStats, let statistics {
+        if options.calibrationOrder == .sequential {
+          session.printer.report(
+            Diagnostic(
+              "statistics-simultaneous", "\(path) holds what was observed of the float graph, all at once",
+              hint: "with --input_list it saves --calibration_order sequential that part of the work",
+              severity: .note))
+        }
         try session.phase("write") { () throws(Diagnostic) in
           try AtomicFile.write(Bytes(try statistics.encoded()), to: path)
         }
@@ -169,6 +176,9 @@ extension QuantizeOptions {
       for name in quantization.given where !useful.contains(name) {
         add(name, "with --enable_float_fallback nothing is calibrated")
       }
+    }
+    if calibration.activationCache != nil, optionThatRunsSamples == nil {
+      add("activation_cache", "every sample runs once")
     }
     if native.isGiven { add("use_native_output_files", "no outputs of samples are written") }
     if place.output == nil {
