@@ -8,7 +8,7 @@ struct WeightResult: Sendable {
 }
 
 /// A weight whose encoding is to be found.
-private struct WeightWork: Sendable {
+struct WeightWork: Sendable {
   let id: TensorID
   let constant: Constant
   /// Channel axis, -1 for one grid.
@@ -123,16 +123,16 @@ extension Assigner {
     var work: [WeightWork] = []
     var weights = 0
     for id in constants {
-      guard let axis = try weightAxis(id) else { continue }
+      guard let axis = try weightAxis(id, uses[id] ?? []) else { continue }
       weights += 1
-      guard graph[id].state == .open, let constant = graph[id].constant else { continue }
+      guard graph[id].state == .open || tiedWeights[id] != nil, let constant = graph[id].constant else { continue }
       let calibrator = options.paramCalibrator(
         bitwidth: graph[id].bitwidth, schema: options.schemas[graph[id].name])
       work.append(WeightWork(id: id, constant: constant, axis: axis, calibrator: calibrator))
     }
     var results = parallelMap(work.count, jobs: jobs) {
-      [work, graph, memo] place -> Result<WeightResult, Diagnostic>? in
-      if let known = memo?[weight: work[place].id] { return .success(known) }
+      [work, graph, memo, tiedWeights] place -> Result<WeightResult, Diagnostic>? in
+      if let known = tiedWeights[work[place].id] ?? memo?[weight: work[place].id] { return .success(known) }
       return work[place].isLarge ? nil : work[place].result(graph, jobs: 1)
     }
     for place in work.indices where results[place] == nil {
@@ -178,9 +178,9 @@ extension Assigner {
 
   /// The channel axis of a constant that is somebody's weight, -1 for an encoding of the whole
   /// tensor, nil for a constant that is no weight.
-  private func weightAxis(_ id: TensorID) throws(Diagnostic) -> Int? {
+  func weightAxis(_ id: TensorID, _ uses: [ConstantUse]) throws(Diagnostic) -> Int? {
     var axes: [Int: Int] = [:]
-    for use in uses[id] ?? [] {
+    for use in uses {
       guard case .weight(let axis, let perRow) = use.role else { continue }
       let rank = graph[id].type.rank
       let own = axis < 0 ? axis + rank : axis

@@ -17,6 +17,7 @@ public func assignFloatFallback(
     throw Diagnostic("already-quantized", "the graph is fixed point already", kind: .internal)
   }
   var assigner = Assigner(graph: graph, options: options, jobs: 1, memo: nil)
+  assigner.settleFloatTriples()
   try assigner.spreadGiven()
   assigner.findUses()
   assigner.leaveOpenFloat()
@@ -26,7 +27,8 @@ public func assignFloatFallback(
   assigner.settle()
   return QuantizationResult(
     graph: assigner.graph, notes: assigner.notes, borders: assigner.borders,
-    dataInvariantOpsRequantize: options.includeDataInvariantOps)
+    dataInvariantOpsRequantize: options.includeDataInvariantOps,
+    keepsWeightsQuantized: options.keepsWeightsQuantized, packs4BitWeights: options.packs4BitWeights)
 }
 
 extension Assigner {

@@ -86,7 +86,7 @@ extension OverrideApplication {
           ? "\(graph[other].name) of \(node.name) is not given as 32-bit integer too"
           : "\(node.name) has weights"
         for id in given where explained[id] == nil { explained[id] = reason }
-      } else if !computesInIntegers(node) {
+      } else if !graph.computesInIntegers(node) {
         for id in given where explained[id] == nil {
           explained[id] = "\(node.op.typeName) of \(node.name) cannot compute in 32-bit integers"
         }
@@ -108,50 +108,36 @@ extension OverrideApplication {
     }
   }
 
-  /// Whether an operator takes and gives 32-bit integers.
-  private func computesInIntegers(_ node: Node) -> Bool {
-    func whole(_ type: TensorType) -> TensorType {
-      type.element == .float32 ? TensorType(.int32, type.shape) : type
-    }
-    let types = node.inputs.enumerated().map { slot, id in
-      id.map {
-        node.op.quantization.input(slot) == .unquantized
-          ? graph[$0].type.logical : whole(graph[$0].type.logical)
-      }
-    }
-    guard let results = try? node.op.infer(types) else { return false }
-    return results == graph.outputTypes(node).map(whole)
-  }
-
-  /// Operators whose output, weight and bias are float together.
-  private static let tripleTypes: Set<String> = [
-    "Conv2d", "Conv3d", "TransposeConv2d", "DepthWiseConv2d", "FullyConnected", "MatMul",
-  ]
-
-  /// Where one of output, weight and bias is float by override, all three are.
+  /// Where one of output, weight and bias is float by override, all three are. Weights that are not float
+  /// themselves stay as they are here: ``Assigner/settleFloatTriples()`` makes them float, unless they are kept
+  /// quantized (`--keep_weights_quantized`).
   mutating func applyFloatTriples() {
-    for node in graph.nodes where Self.tripleTypes.contains(node.op.typeName) {
-      let output = node.outputs.first.map { inner[$0] ?? $0 }
-      let operands = node.inputs.dropFirst().compactMap { $0 }.filter { parameters[$0] != nil }
-      let bias = node.inputs.count > 2 ? node.inputs[2] : nil
-      let all = ([output].compactMap { $0 } + operands).filter { graph[$0].type.element == .float32 }
-      guard let first = all.first(where: { graph[$0].state == .float && decided[$0] != nil }) else {
-        continue
-      }
+    for node in graph.nodes {
+      guard let triple = graph.floatTriple(of: node, inner: inner) else { continue }
+      let isFloat = { [graph, decided] (id: TensorID) in graph[id].state == .float && decided[id] != nil }
+      guard let first = triple.all.first(where: isFloat) else { continue }
+      let weights = triple.weights.contains(where: isFloat) ? triple.weights : []
       let width = report.floatBitwidths[graph[first].name]
-      for id in all where graph[id].state != .float {
-        if let index = decided[id] {
-          report.diagnostics.append(
-            finding(
-              "override-float-triple",
-              "it becomes float because \(graph[first].name) of \(node.name) is", file.entries[index],
-              tensor: id, severity: .warning))
-        }
-        report.precisions[graph[id].name] = nil
-        setFloat(id, id == bias ? nil : width)
+      let why = "it becomes float because \(graph[first].name) of \(node.name) is"
+      for id in makeFloat([triple.output] + weights, because: why) { setFloat(id, width) }
+      for id in makeFloat([triple.bias].compactMap { $0 }, because: why) { setFloat(id, nil) }
+      for id in [triple.output] + weights + [triple.bias].compactMap({ $0 }) {
         decided[id] = decided[id] ?? decided[first]
       }
     }
+  }
+
+  /// Those of some tensors that are not float yet, with a warning for each that an entry gave something else.
+  private mutating func makeFloat(_ ids: [TensorID], because reason: String) -> [TensorID] {
+    let found = ids.filter { graph[$0].state != .float }
+    for id in found {
+      if let index = decided[id] {
+        report.diagnostics.append(
+          finding("override-float-triple", reason, file.entries[index], tensor: id, severity: .warning))
+      }
+      report.precisions[graph[id].name] = nil
+    }
+    return found
   }
 
   /// Weights must have a width that the operator can compute with beside its output's.
@@ -198,27 +184,17 @@ extension OverrideApplication {
 
   /// A weight that the file does not name is float, and with it the operator's output and bias.
   private mutating func leaveUnnamedWeightsFloat() {
-    for node in graph.nodes where Self.tripleTypes.contains(node.op.typeName) {
-      let weights = node.inputs.enumerated().compactMap { slot, id -> TensorID? in
-        guard let id, graph[id].constant != nil, case .weight = node.op.quantization.input(slot),
-          graph[id].state == .open, graph[id].bitwidth == nil, decided[id] == nil
-        else { return nil }
-        return id
+    for node in graph.nodes {
+      guard let triple = graph.floatTriple(of: node, inner: inner) else { continue }
+      let weights = triple.weights.filter {
+        graph[$0].state == .open && graph[$0].bitwidth == nil && decided[$0] == nil
       }
-      guard let first = weights.first, graph[first].type.element == .float32 else { continue }
-      let output = node.outputs.first.map { inner[$0] ?? $0 }
-      let bias = node.inputs.count > 2 ? node.inputs[2] : nil
-      for id in weights + [output, bias].compactMap({ $0 }) where graph[id].state != .float {
-        if let index = decided[id] {
-          report.diagnostics.append(
-            finding(
-              "override-float-triple",
-              "it becomes float because \(graph[first].name) of \(node.name), which the file does not name, is",
-              file.entries[index], tensor: id, severity: .warning))
-        } else {
-          report.missingFloat.append(graph[id].name)
-        }
-        report.precisions[graph[id].name] = nil
+      guard let first = weights.first else { continue }
+      let ids = makeFloat(
+        weights + [triple.output] + [triple.bias].compactMap { $0 },
+        because: "it becomes float because \(graph[first].name) of \(node.name), which the file does not name, is")
+      for id in ids {
+        if decided[id] == nil { report.missingFloat.append(graph[id].name) }
         graph[id].encoding = nil
         graph[id].encodingSource = nil
         graph[id].state = .float
