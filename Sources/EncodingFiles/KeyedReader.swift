@@ -55,6 +55,13 @@ struct KeyedReader {
       name: name, section: section, kind: first.kind, bitwidth: first.bitwidth,
       granularity: channels.count > 1 ? .perChannel : .perTensor,
       grids: channels.compactMap(\.grid), path: path.text)
+    if first.symmetric, entry.isPrecisionOnly {
+      var found = JSONFields.failure(
+        "is_symmetric without a range has no effect: the options decide how the calibrated range becomes a grid",
+        path.element(0).member("is_symmetric"), name, code: "encodings-ignored")
+      found.severity = .warning
+      notes.append(found)
+    }
     if first.symmetric, !entry.grids.isEmpty { try settle(&entry, channels, list, path) }
     return entry
   }

@@ -38,6 +38,7 @@ struct ListedReader {
     }
     if !fields.has("scale") && !fields.has("offset") {
       try check(type == "PER_TENSOR", fields, "\(type) needs scale and offset", nil)
+      try check(!rules.isClip, fields, "mode clip needs scale and offset", "mode")
       return EncodingEntry(name: name, section: section, bitwidth: bitwidth, path: path.text)
     }
     if rules.isClip, type != "PER_TENSOR" { throw fields.failure("mode clip is one of whole tensors", "enc_type") }

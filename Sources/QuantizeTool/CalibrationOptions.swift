@@ -64,6 +64,13 @@ struct CalibrationOptions: ParsableArguments {
   /// Whether there is something to make encodings of.
   var hasSource: Bool { inputList != nil || !loadStats.isEmpty || floatFallback }
 
+  /// The backends that ran samples, of the statistics and of this run, as the container records them.
+  func backendNames(_ statistics: Statistics?, _ runsSamples: Bool) -> String {
+    var names = Set((statistics?.backends ?? []).map { BackendName(describedAs: $0).rawValue })
+    if runsSamples { names.insert((backend ?? .onednn).rawValue) }
+    return EffectiveOptions.list(names.sorted())
+  }
+
   /// Names of the given options that are of use beside one of those only.
   var given: [String] {
     let all: [(String, Bool)] = [
@@ -175,6 +182,9 @@ struct CalibrationSamples {
 }
 
 extension BackendName {
+  /// The backend that describes itself by these words in statistics.
+  init(describedAs text: String) { self = text == ReferenceBackend().description ? .reference : .onednn }
+
   /// The backend of this name.
   var backend: any Backend {
     switch self {

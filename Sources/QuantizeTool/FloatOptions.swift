@@ -76,6 +76,12 @@ public struct PreserveOptions: ParsableArguments {
     ["preserve_io_datatype": names == [""] ? "all" : EffectiveOptions.list(names.sorted())]
   }
 
+  /// Throws where the graph has no input or output of a given name.
+  func check(_ graph: Graph) throws(Diagnostic) {
+    guard isGiven, names != [""] else { return }
+    _ = try borderTensors(graph, names)
+  }
+
   /// Applies it to a graph; one that is not materialised has the model's own types anyway.
   public func apply(to graph: Graph, _ session: ToolSession) throws(Diagnostic) -> Graph {
     guard isGiven else { return graph }

@@ -62,6 +62,9 @@ public struct QuantizeOptions: ParsableArguments {
   /// Whether statistics are to be written, which makes the container optional.
   public var savesStatistics: Bool { calibration.saveStats != nil }
 
+  /// Whether NaN in weights is no error.
+  public var skipsNonfinite: Bool { quantization.skipNonfinite }
+
   /// Names of the given options that only quantizing has use for.
   public var given: [String] {
     let own: [(String, Bool)] = [

@@ -45,7 +45,9 @@ extension QuantizeOptions {
     }
     var options = try quantization.options(configuration ?? .init())
     float.apply(to: &options)
-    if let configuration { session.printer.report(configuration.optionsWithoutEffect(options)) }
+    if let configuration {
+      session.printer.report(configuration.optionsWithoutEffect(options, isMixed: quantsim.isGiven))
+    }
     session.noteInputs([quantization.config].compactMap { $0 })
     return options
   }
@@ -79,14 +81,17 @@ extension QuantizeOptions {
       try calibration.samples(of: &file.graph, inputs: inputs, session)
     }
     try session.checkOutputs(main: place.output, others: furtherOutputs(place))
-    session.printer.report(try optionsWithoutEffect(options, place))
+    session.printer.report(try optionsWithoutEffect(options, place, file.graph))
     // Made before the work, so that a rule that cannot be written costs no inference.
     let rule = try place.depfile.map { (_) throws(Diagnostic) in
       try session.dependencies(of: place.output ?? calibration.saveStats ?? place.input)
     }
+    try preserve.check(file.graph)
+    let preview = try previewedEncodings(
+      file.graph, options: options, calibrates: !calibration.floatFallback)
     if place.dryRun {
-      return try session.printResult(
-        Placement.table(try keepingFloat(file.graph, options.keepFloat).graph, options))
+      session.printer.report(preview.notes)
+      return try session.printResult(Placement.table(preview.graph, options))
     }
     let statistics: Statistics? =
       calibration.floatFallback
@@ -112,6 +117,7 @@ extension QuantizeOptions {
       var effective = options.normalized
       effective["quantsim_config"] = quantsimHash
       effective["ignore_quantization_overrides"] = "\(ignoring.isGiven)"
+      effective["backend"] = calibration.backendNames(statistics, samples != nil && optionThatRunsSamples != nil)
       effective["enable_float_fallback"] = "\(calibration.floatFallback)"
       effective.merge(preserve.effective) { $1 }
       effective["output_tensors"] = EffectiveOptions.list(samples?.addedOutputs.sorted() ?? [])
@@ -160,7 +166,7 @@ extension QuantizeOptions {
 
   /// Warnings of options that this run has no use for.
   private func optionsWithoutEffect(
-    _ options: QuantizerOptions, _ place: QuantizePlace
+    _ options: QuantizerOptions, _ place: QuantizePlace, _ graph: Graph
   ) throws(Diagnostic) -> [Diagnostic] {
     var found = calibration.optionsWithoutEffect + (try quantization.optionsWithoutEffect())
     func add(_ name: String, _ reason: String) {
@@ -171,7 +177,7 @@ extension QuantizeOptions {
       // What acts on given encodings, or decides what stays float, has a use.
       let useful: Set = [
         "keep_float", "keep_weights_quantized", "include_data_invariant_ops", "adjust_bias_encoding",
-        "pack_4_bit_weights", "bias_bitwidth",
+        "pack_4_bit_weights", "bias_bitwidth", "skip_nonfinite",
       ]
       for name in quantization.given where !useful.contains(name) {
         add(name, "with --enable_float_fallback nothing is calibrated")
@@ -179,6 +185,17 @@ extension QuantizeOptions {
     }
     if calibration.activationCache != nil, optionThatRunsSamples == nil {
       add("activation_cache", "every sample runs once")
+    }
+    if options.maskDistance != QuantizerOptions().maskDistance, !graph.nodes.contains(where: { $0.op is Softmax }) {
+      found.append(
+        Diagnostic(
+          "option-without-effect", "calibration.mask_distance of --config changed nothing: the graph has no Softmax",
+          severity: .warning))
+    }
+    if quantization.biasAdjustment == .on, options.biasBitwidth != 32,
+      !graph.tensors.contains(where: { $0.constant != nil && ($0.bitwidth ?? $0.encoding?.bitwidth) == 32 })
+    {
+      add("adjust_bias_encoding", "biases have \(options.biasBitwidth) bits")
     }
     if native.isGiven { add("use_native_output_files", "no outputs of samples are written") }
     if place.output == nil {
@@ -245,10 +262,10 @@ extension QuantizeOptions {
     let sources = EncodingSource.allCases.compactMap { source in
       result.coverage[source].map { "\($0) \(source.rawValue)" }
     }
+    let given = sources.isEmpty ? "no encodings" : "encodings: " + sources.joined(separator: ", ")
     try session.printSummary(
       """
-      \(output): \(statistics?.sampleCount ?? 0) samples; encodings: \
-      \(sources.joined(separator: ", ")); parameters \(byteText(before)) -> \
+      \(output): \(counted(statistics?.sampleCount ?? 0, "sample")); \(given); parameters \(byteText(before)) -> \
       \(byteText(Placement.parameterBytes(file.graph)))
       """)
   }

@@ -5,6 +5,8 @@ import IR
 struct WeightResult: Sendable {
   var encoding: Encoding
   var zeros: Int
+  /// Whether no value is below zero.
+  var isNonnegative: Bool
 }
 
 /// A weight whose encoding is to be found.
@@ -27,13 +29,13 @@ struct WeightWork: Sendable {
           let encoding =
             values.isEmpty
             ? try calibrator.encoding(min: 0, max: 0) : try calibrator.encoding(of: values, jobs: jobs)
-          return WeightResult(encoding: encoding, zeros: whole == 0...0 ? 1 : 0)
+          return WeightResult(encoding: encoding, zeros: whole == 0...0 ? 1 : 0, isNonnegative: whole.lowerBound >= 0)
         }
         let shape = constant.type.shape
         let zeros = channelRanges(values, shape: shape, axis: axis).count { $0 == 0...0 }
         return WeightResult(
           encoding: try calibrator.encoding(of: values, shape: shape, axis: axis, jobs: jobs),
-          zeros: zeros)
+          zeros: zeros, isNonnegative: whole.lowerBound >= 0)
       } catch {
         throw error.about(tensor: graph[id].name)
       }
@@ -140,18 +142,28 @@ extension Assigner {
     }
     var zeroChannels = 0
     var zeroWeights = 0
+    var unsigned = 0
     for (item, result) in zip(work, results) {
       guard let found = try result?.get() else { continue }
       memo?[weight: item.id] = found
       give(item.id, found.encoding, .calibrated)
       zeroChannels += found.zeros
       zeroWeights += found.zeros > 0 ? 1 : 0
+      if item.axis >= 0, item.calibrator.schema == .unsignedSymmetric, found.isNonnegative { unsigned += 1 }
+    }
+    if unsigned > 0 {
+      notes.append(
+        Diagnostic(
+          "unsigned-channels",
+          "\(counted(unsigned, "weight")) without negative values \(unsigned == 1 ? "has" : "have") symmetric grids a "
+            + "channel, not unsigned ones: a tensor has one type", severity: .warning))
     }
     if zeroChannels > 0 {
       notes.append(
         Diagnostic(
           "zero-channels",
-          "\(zeroChannels) channels of \(zeroWeights) weights are all zero and get the least range",
+          "\(counted(zeroChannels, "channel")) of \(counted(zeroWeights, "weight")) "
+            + (zeroChannels == 1 ? "is all zero and gets the least range" : "are all zero and get the least range"),
           severity: .note))
     }
     let whole = work.count { $0.axis < 0 }

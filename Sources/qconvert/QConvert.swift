@@ -61,7 +61,7 @@ struct QConvert: ToolCommand {
     if dryRun, dump.dumpIR != nil || dump.after != nil {
       throw ValidationError("--dry_run writes nothing and excludes --dump_ir and --dump_ir_after")
     }
-    if !quantize.hasSource, let option = quantize.given.first {
+    if !quantize.hasSource, let option = quantize.given.first(where: { $0 != "skip_nonfinite" }) {
       throw ValidationError(
         """
         --\(option) is about quantizing, which needs one of --input_list, --load_stats and \
@@ -106,6 +106,7 @@ struct QConvert: ToolCommand {
       }
     }
     model.removeUnused(&graph, session)
+    if !quantize.skipsNonfinite { try requireNumbers(graph) }
     let overridden = try overrides.apply(to: &graph, session)
     strip(&graph, session)
     let floats = try settleFloats(&graph, session)
@@ -182,7 +183,9 @@ struct QConvert: ToolCommand {
     case .open(let names):
       guard isLast else { return graph }
       try overrides.checkCoverage(names)
-      try session.printSummary("\(names.count) tensors are open: the weights stay float until qquantize gives the rest")
+      try session.printSummary(
+        "\(counted(names.count, "tensor is", "tensors are")) open: the weights stay float until qquantize gives the rest"
+      )
       return graph
     }
   }
@@ -205,7 +208,17 @@ struct QConvert: ToolCommand {
     _ graph: inout Graph, _ session: ToolSession
   ) throws(Diagnostic) -> [String: String] {
     if graph.hasDecisions {
+      let before = graph.tensors.map(\.bitwidth)
       graph = graph.settlingFloatWidths(float.bitwidth ?? 32, bias: float.biasBitwidth)
+      if !quantize.hasSource, graph.tensors.map(\.bitwidth) == before {
+        for (name, width) in [("float_bitwidth", float.bitwidth), ("float_bias_bitwidth", float.biasBitwidth)]
+        where width == 16 {
+          session.printer.report(
+            Diagnostic(
+              "option-without-effect", "--\(name) 16 changed 0 tensors: none is float and without a width of its own",
+              severity: .warning))
+        }
+      }
     } else if quantize.hasSource {
       return FloatOptions.none
     } else {
