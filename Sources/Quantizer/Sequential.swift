@@ -33,8 +33,9 @@ public func observeSequentially(
       graph, statistics: statistics, options: options, jobs: jobs, memo: memo)
     let whole = quantized.prefix(before: level)
     let start = cache.start(of: whole, level: done)
+    let open = start.graph.withFloatConstants(borders: start.borders, requantizes: whole.requantizes)
     let prefix = try materialize(
-      start.graph, borders: start.borders, dataInvariantOpsRequantize: whole.requantizes)
+      open, borders: open.taking(start.borders, from: start.graph), dataInvariantOpsRequantize: whole.requantizes)
     var prefixPaths: [TensorID: SoftmaxPath] = [:]
     for (id, output) in zip(level, prefix.outputs) { prefixPaths[output] = paths[id] }
     let observed = ObservedGraph(
@@ -127,6 +128,34 @@ extension QuantizationResult {
 }
 
 extension Graph {
+  /// The graph with the values of quantized constants, as float constants, where operators read them in float: a
+  /// Dequantize would hide from kernels that they are constants, and these would be others than those that compute the
+  /// same tensor once it is quantized.
+  fileprivate func withFloatConstants(borders: [TensorID: Encoding], requantizes: Bool) -> Graph {
+    let rules = BorderRules(graph: self, borders: borders, requantizes: requantizes)
+    var result = self
+    var names = NameTable(self)
+    var copies: [TensorID: TensorID] = [:]
+    for (index, node) in nodes.enumerated() {
+      for slot in node.inputs.indices where rules.need(node, slot) == .float(32) {
+        guard let id = node.inputs[slot], let constant = self[id].constant, let encoding = self[id].encoding
+        else { continue }
+        if copies[id] == nil {
+          let shape = constant.type.shape
+          let codes = encoding.quantized(constant.floats(), shape: shape)
+          let stored = Constant(type: TensorType(encoding.storage, shape), bytes: codes)
+          var copy = Tensor(
+            name: names.unique(BorderName.of(self[id].name, BorderName.dequantized)), type: self[id].type,
+            constant: Constant(encoding.dequantized(stored), shape: shape))
+          copy.state = .float
+          copies[id] = result.add(copy)
+        }
+        result.nodes[index].inputs[slot] = copies[id]
+      }
+    }
+    return result.compacted()
+  }
+
   /// What is known of the tensors of another graph, for those of the same names here.
   func taking<Value>(_ values: [TensorID: Value], from other: Graph) -> [TensorID: Value] {
     let names = Dictionary(uniqueKeysWithValues: values.map { (other[$0.key].name, $0.value) })

@@ -105,18 +105,21 @@ import Testing
   }
 
   /// What is kept between levels changes how often samples are read, never what is observed.
-  @Test(arguments: SequentialNetworks.all.indices)
-  func keptActivationsDoNotShow(index: Int) throws {
+  @Test(arguments: SequentialNetworks.all.indices, [8, 16])
+  func keptActivationsDoNotShow(index: Int, bits: Int) throws {
     let network = try graph(SequentialNetworks.all[index])
+    let count = network[network.inputs[0]].type.count
     var options = QuantizerOptions()
     options.actCalibration = .sqnr
+    options.actBitwidth = bits
+    options.perChannel = bits == 8
     options.keepFloat = network.nodes.map(\.name).filter { $0.hasPrefix("float") }
     let float = try observe(
-      network, backend: OneDNNBackend(), sampleCount: 5, load: load(Array(0..<5)), jobs: 1,
+      network, backend: OneDNNBackend(), sampleCount: 5, load: load(Array(0..<5), count), jobs: 1,
       options: ObservationOptions(options))
     func run(_ bytes: Int, jobs: Int) throws -> (statistics: Statistics, reads: Int) {
       let reads = Mutex(0)
-      let read = load(Array(0..<5))
+      let read = load(Array(0..<5), count)
       let statistics = try observeSequentially(
         network, float: float, options: options, backend: OneDNNBackend(), sampleCount: 5,
         load: { (index) throws(Diagnostic) in
@@ -185,8 +188,33 @@ import Testing
 /// Networks whose levels have long-lived tensors, ties that are settled late, several results of one operator, masks
 /// and operators in float.
 enum SequentialNetworks {
+  /// Convolutions wide enough for oneDNN's own kernels, depthwise ones between them.
+  private static var stack: String {
+    var random = SplitMix(state: 7)
+    func values(_ count: Int) -> String {
+      (0..<count).map { _ in "\(Float.random(in: -0.3...0.3, using: &random))" }.joined(separator: ", ")
+    }
+    let pads = "stride: [1, 1], pad_amount: [1, 1, 1, 1], dilation: [1, 1]"
+    var lines = ["graph \"stack\" {", "  input %x: float32[1, 7, 7, 16]"]
+    var body: [String] = []
+    var last = "x"
+    for layer in 0..<4 {
+      lines.append("  const %d\(layer): float32[3, 3, 1, 16] = [\(values(144))]")
+      lines.append("  const %w\(layer): float32[1, 1, 16, 16] = [\(values(256))]")
+      lines.append("  const %b\(layer): float32[16] = [\(values(16))]")
+      body += [
+        "  %e\(layer): float32[1, 7, 7, 16] = DepthWiseConv2d(%\(last), %d\(layer), %b\(layer)) {\(pads)} \"de\(layer)\"",
+        "  %f\(layer): float32[1, 7, 7, 16] = Relu(%e\(layer)) \"df\(layer)\"",
+        "  %g\(layer): float32[1, 7, 7, 16] = Conv2d(%f\(layer), %w\(layer), %b\(layer)) \(pointwise) \"pe\(layer)\"",
+        "  %h\(layer): float32[1, 7, 7, 16] = Relu(%g\(layer)) \"pf\(layer)\"",
+      ]
+      last = "h\(layer)"
+    }
+    return (lines + body + ["  output %\(last)", "}"]).joined(separator: "\n")
+  }
+
   static let all = [
-    convolutions,
+    convolutions, stack,
     """
     graph "ties" {
       input %x: float32[1, 8]
