@@ -68,6 +68,11 @@ public struct PreserveOptions: ParsableArguments {
   /// Whether it is given.
   var isGiven: Bool { !names.isEmpty }
 
+  /// Adds names, unless all are kept anyway.
+  public mutating func keep(_ more: [String]) {
+    if names != [""] { names += more.filter { !names.contains($0) } }
+  }
+
   /// What a container records of a run without this option.
   public static var none: [String: String] { ["preserve_io_datatype": EffectiveOptions.list([])] }
 

@@ -62,6 +62,12 @@ public struct QuantizeOptions: ParsableArguments {
   /// Whether statistics are to be written, which makes the container optional.
   public var savesStatistics: Bool { calibration.saveStats != nil }
 
+  /// The configuration file (`-c`); nil where none is given.
+  public var configurationFile: String? { quantization.config }
+
+  /// Sections of a configuration file that are about the model's inputs and outputs.
+  public static let ioSections = ["Converted Graph", "Input Tensor Configuration", "Output Tensor Configuration"]
+
   /// Whether NaN in weights is no error.
   public var skipsNonfinite: Bool { quantization.skipNonfinite }
 

@@ -39,10 +39,15 @@ public struct QuantizePlace {
 
 extension QuantizeOptions {
   /// The quantizer's options, with what the configuration file says; notes what is without effect.
-  public func quantizerOptions(_ session: ToolSession) throws(Diagnostic) -> QuantizerOptions {
-    let configuration = try quantization.config.map { (path) throws(Diagnostic) in
-      try QuantizerConfiguration(path: path)
+  /// `besideIO` lets the file have the sections of ``ioSections`` too.
+  public func quantizerOptions(
+    _ session: ToolSession, besideIO: Bool = false
+  ) throws(Diagnostic) -> QuantizerOptions {
+    var configuration = try quantization.config.map { (path) throws(Diagnostic) in
+      try QuantizerConfiguration(path: path, besideIO: besideIO)
     }
+    // A file about inputs and outputs alone has nothing idle.
+    if besideIO, configuration?.isEmpty == true { configuration = nil }
     var options = try quantization.options(configuration ?? .init())
     float.apply(to: &options)
     if let configuration {

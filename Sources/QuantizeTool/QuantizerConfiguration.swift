@@ -34,8 +34,11 @@ struct QuantizerConfiguration: Sendable {
   /// What no file says.
   init() {}
 
-  /// Reads a file; every key that is not known is an error.
-  init(path: String) throws(Diagnostic) {
+  /// Whether the file says anything about quantizing.
+  var isEmpty: Bool { given.isEmpty && maskDistance == nil }
+
+  /// Reads a file; every key that is not known is an error. The sections about inputs and outputs are qconvert's.
+  init(path: String, besideIO: Bool = false) throws(Diagnostic) {
     var top = try ConfigurationMap(file: path)
     if var nested = try top.map("aimet_quantizer") {
       try read(&nested)
@@ -43,7 +46,8 @@ struct QuantizerConfiguration: Sendable {
       isTwice = top.keys.contains("calibration") && !given.isEmpty
     }
     try read(&top)
-    try top.finish(known: ["aimet_quantizer", "calibration"])
+    if besideIO { for key in QuantizeOptions.ioSections { top.skip(key) } }
+    try top.finish(known: ["aimet_quantizer", "calibration"] + (besideIO ? QuantizeOptions.ioSections : []))
   }
 
   /// Warnings of what in the file is not used; `isMixed` where single tensors have schemas of their own.
