@@ -65,7 +65,7 @@ let package = Package(
       name: "qconvert",
       dependencies: [
         "ToolKit", "EncodingTool", "QuantizeTool", "IR", "Operators", "ONNXModel", "Passes", "Quantizer",
-        "Container", arguments,
+        "Container", "Runtime", arguments,
       ]),
     .executableTarget(
       name: "qquantize",
