@@ -31,6 +31,7 @@ from compare_ort import file_name
 import compare_qdq
 import export_checks
 import make_encoder
+import network_checks
 
 DIGITS = ROOT / "Fixtures/digits"
 QAT = ROOT / "Fixtures/qat"
@@ -831,6 +832,7 @@ def check_exports(bench):
 GROUPS = {
     "digits": check_digits,
     "encoder": check_encoder,
+    "networks": network_checks.check_networks,
     "qat": check_qat,
     "minimal": check_minimal,
     "export": check_exports,

@@ -1,4 +1,5 @@
 import IR
+import Operators
 
 /// One import: the values so far, and everything that was found wrong.
 final class ImportSession {
@@ -53,7 +54,10 @@ final class ImportSession {
     for node in graph.nodes { tensorNames.formUnion(node.outputs) }
     tensorNames.remove("")
     var read = Set(graph.outputs.map(\.name))
-    for node in graph.nodes { read.formUnion(node.inputs) }
+    for node in graph.nodes {
+      read.formUnion(node.inputs)
+      for body in node.bodies { read.formUnion(body.readNames) }
+    }
     readNames = read
     builder = GraphBuilder(
       name: graph.name.isEmpty ? "model" : graph.name, tensorNames: tensorNames,
@@ -76,7 +80,7 @@ final class ImportSession {
     let order = NodeOrder.sorted(
       model.graph.nodes, names: nodeNames, known: known, errors: &errors)
     reportUnsupported()
-    for index in order { translate(index) }
+    for index in order { translate(model.graph.nodes[index], named: nodeNames[index]) }
     if let error = Diagnostic.combining(errors) { throw error }
   }
 
@@ -160,7 +164,17 @@ final class ImportSession {
           "onnx-unsupported-operator",
           "operator \(key) of opset \(opset) is not supported (\(times))",
           at: Diagnostic.Location(node: entry.first),
-          hint: "replace it by supported operators, or leave it out when exporting"))
+          hint: ImportSession.hint(key)))
+    }
+  }
+
+  private static func hint(_ operatorName: String) -> String {
+    switch operatorName {
+    case "Loop", "Scan":
+      "networks have no loops here: unroll it when exporting, or take it out of the model"
+    case "NonMaxSuppression":
+      "how many boxes it gives depends on the data: end the network before it"
+    default: "replace it by supported operators, or leave it out when exporting"
     }
   }
 
@@ -168,8 +182,7 @@ final class ImportSession {
     ONNXTranslation.all[node.domain.isEmpty ? node.opType : "\(node.domain).\(node.opType)"]
   }
 
-  private func translate(_ index: Int) {
-    let node = model.graph.nodes[index]
+  private func translate(_ node: ONNXNode, named nodeName: String) {
     guard let translation = translation(node) else { return }
     var inputs: [Value?] = []
     for name in node.inputs {
@@ -182,23 +195,28 @@ final class ImportSession {
       }
     }
     do throws(Diagnostic) {
-      try translate(node, index, inputs, by: translation)
+      if node.opType == "If", node.domain.isEmpty {
+        try takeBranch(of: node, named: nodeName, inputs)
+      } else {
+        try translate(node, nodeName, inputs, by: translation)
+      }
     } catch {
-      var copy = error.inNode(nodeNames[index])
+      var copy = error.inNode(nodeName)
       if !copy.message.hasPrefix(node.opType) { copy.message = "\(node.opType): \(copy.message)" }
       errors.append(copy)
     }
   }
 
   private func translate(
-    _ node: ONNXNode, _ index: Int, _ given: [Value?], by translation: ONNXTranslation
+    _ node: ONNXNode, _ nodeName: String, _ given: [Value?], by translation: ONNXTranslation
   ) throws(Diagnostic) {
     // Operators that only move values move codes by moving what they stand for.
     let moved = CodeMovers.grid(node, given)
-    var inputs = given
-    if let moved { inputs = try CodeMovers.floats(node, given, moved, builder) }
+    var inputs: [Value?] = []
+    for value in given { inputs.append(try value.map { (value) throws(Diagnostic) in try builder.widen(value) }) }
+    if let moved { inputs = try CodeMovers.floats(node, inputs, moved, builder) }
     let context = NodeContext(
-      builder: builder, node: node, name: nodeNames[index],
+      builder: builder, node: node, name: nodeName,
       opset: node.opset.map { Int($0) } ?? opset, inputs: inputs,
       isOutputUsed: node.outputs.map { !$0.isEmpty && readNames.contains($0) },
       decode: { [self] (value) throws(Diagnostic) in
@@ -211,8 +229,49 @@ final class ImportSession {
     var results = try translation.translate(context)
     try context.finish()
     if let moved { results = try CodeMovers.codes(results, node, moved, builder) }
+    let narrow = inputs.compactMap { $0 }.first { $0.type.element.isFloat }?.narrow
     for (name, value) in zip(node.outputs, results) where !name.isEmpty {
-      if let value { bind(name, value) }
+      guard var value else { continue }
+      if !translation.choosesElement, value.type.element == .float32 { value.narrow = narrow }
+      bind(name, value)
+    }
+  }
+
+  /// Translates the branch that the constant condition of an If chooses, in its place.
+  private func takeBranch(
+    of node: ONNXNode, named name: String, _ inputs: [Value?]
+  ) throws(Diagnostic) {
+    guard let condition = inputs.first ?? nil else {
+      throw Diagnostic("onnx-bad-node", "If has no condition")
+    }
+    guard let truth = condition.constant?.integers(), truth.count == 1 else {
+      throw Diagnostic(
+        "onnx-unsupported-form", "If whose condition is computed from an input is not supported",
+        hint: "export the model without branches that depend on data")
+    }
+    let wanted = truth[0] != 0 ? "then_branch" : "else_branch"
+    var body: ONNXGraph?
+    for attribute in node.attributes where attribute.name == wanted {
+      if case .graph(let graph) = attribute.value { body = graph }
+    }
+    guard let body, body.outputs.count >= node.outputs.count else {
+      throw Diagnostic("onnx-bad-node", "If has no \(wanted), or one with too few outputs")
+    }
+    for tensor in body.initializers {
+      values[tensor.name] = builder.constant(
+        try decoder.constant(tensor), named: tensor.name, isSource: true)
+    }
+    for (index, inner) in body.nodes.enumerated() {
+      guard self.translation(inner) != nil else {
+        throw Diagnostic(
+          "onnx-unsupported-operator", "operator \(inner.callee) in \(wanted) is not supported",
+          hint: ImportSession.hint(inner.callee))
+      }
+      let own = inner.name.isEmpty ? "\(inner.opType)_\(index)" : inner.name
+      translate(inner, named: "\(name)/\(own)")
+    }
+    for (output, name) in zip(body.outputs, node.outputs) where !name.isEmpty {
+      if let value = values[output.name] { bind(name, value) }
     }
   }
 
@@ -233,7 +292,7 @@ final class ImportSession {
     }
     values[name] = bound
     producedNames.append(name)
-    compare(name, bound.type)
+    compare(name, TensorType(bound.sourceElement, bound.shape))
   }
 
   /// Notes where the model declares another type than the one inferred.
@@ -316,13 +375,19 @@ final class ImportSession {
     var used = Set<TensorID>()
     let inputs = Set(builder.graph.inputs)
     for output in model.graph.outputs {
-      guard let value = values[output.name] else {
+      guard var value = values[output.name] else {
         throw Diagnostic(
           "onnx-missing-value", "output \(output.name) is made by no node",
           at: Diagnostic.Location(tensor: output.name))
       }
+      let element = output.dataType.flatMap(TensorDecoder.element) ?? value.sourceElement
+      if element == .float64, value.type.element == .float32 { value = try wide(value, output.name) }
+      let isHalf = element == .float16 && value.type.element == .float32
       let id = builder.operand(value)
-      if builder.graph[id].name == output.name && !used.contains(id) {
+      if builder.graph[id].name == output.name && !used.contains(id), !isHalf || !inputs.contains(id),
+        !isHalf || value.constant == nil
+      {
+        if isHalf { builder.makeHalf(id) }
         used.insert(id)
         builder.addOutput(id)
         continue
@@ -332,14 +397,25 @@ final class ImportSession {
         !builder.isTaken(output.name)
       {
         builder.rename(id, to: output.name)
+        if isHalf { builder.makeHalf(id) }
         used.insert(id)
         builder.addOutput(id)
         continue
       }
+      if isHalf, builder.graph[id].name == output.name { builder.release(id, for: "float32") }
       let copy = builder.copy(value, named: output.name)
+      if isHalf { builder.makeHalf(copy) }
       used.insert(copy)
       builder.addOutput(copy)
     }
+  }
+
+  /// The value as float64, for an output of that name.
+  private func wide(_ value: Value, _ name: String) throws(Diagnostic) -> Value {
+    if case .tensor(let id) = value.source, builder.graph[id].name == name {
+      builder.release(id, for: "float32")
+    }
+    return try builder.emit(Cast(to: .float64), [value], node: "\(name).float64", tensors: [name])[0]
   }
 
   private func addNotes(_ graph: Graph) {

@@ -9,6 +9,8 @@ public protocol BinaryFunction: Sendable {
   static func apply(_ a: Float, _ b: Float) -> Float
   /// The value for a pair of integers (wrapping); nil where it is undefined.
   static func apply(integer a: Int, _ b: Int) -> Int?
+  /// Whether floats are taken; where not, only integers are.
+  static var takesFloats: Bool { get }
   /// Role in fused pairs.
   static var fusion: QuantizationRule.Fusion { get }
   /// Role of input 1.
@@ -16,6 +18,7 @@ public protocol BinaryFunction: Sendable {
 }
 
 extension BinaryFunction {
+  public static var takesFloats: Bool { true }
   public static var fusion: QuantizationRule.Fusion { .none }
   public static var second: QuantizationRule.Input { .activation }
 }
@@ -31,12 +34,18 @@ public struct ElementWiseBinary<Function: BinaryFunction>: Operator {
     let a = try required(inputs, 0, "in0")
     let b = try required(inputs, 1, "in1")
     try check(a.element == b.element, "operands differ in type: \(a) and \(b)")
-    if !a.element.isInteger { try requireFloat(a, Self.typeName) }
+    if !a.element.isInteger {
+      try requireFloat(a, Self.typeName)
+      try check(Function.takesFloats, "\(Self.typeName) takes integers, not \(a)")
+    }
     return [TensorType(a.element, try broadcastShape(a.shape, b.shape))]
   }
 
   public var quantization: QuantizationRule {
-    QuantizationRule(inputs: [.activation, Function.second], fusion: Function.fusion)
+    guard Function.takesFloats else {
+      return QuantizationRule(inputs: [.unquantized], outputs: [.unquantized])
+    }
+    return QuantizationRule(inputs: [.activation, Function.second], fusion: Function.fusion)
   }
   public func sinking(permutation: [Int]) -> (any Operator)? { self }
 

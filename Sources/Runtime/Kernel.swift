@@ -9,6 +9,8 @@ protocol Kernel: Sendable {
   var consumedInputs: Set<Int> { get }
   /// The input that may lie in the memory of output 0, or has to be copied there; nil if none may.
   var inPlaceInput: Int? { get }
+  /// Whether it needs ``KernelContext/oneDNN``.
+  var usesOneDNN: Bool { get }
   /// Bytes of oneDNN's scratchpad.
   var scratchpadBytes: Int { get }
   /// Bytes of packed constants.
@@ -22,6 +24,7 @@ protocol Kernel: Sendable {
 extension Kernel {
   var consumedInputs: Set<Int> { [] }
   var inPlaceInput: Int? { nil }
+  var usesOneDNN: Bool { false }
   var scratchpadBytes: Int { 0 }
   var constantBytes: Int { 0 }
 }

@@ -8,6 +8,7 @@ import Operators
 let nativeMovingMakers = [
   KernelMaker(make: makeExpandKernel), KernelMaker(make: makeGatherKernel),
   KernelMaker(make: makeConcatKernel), KernelMaker(make: makeRmsNormKernel),
+  KernelMaker(make: makeResizeKernel),
 ]
 
 /// Longest row, in elements, that is moved element by element.
