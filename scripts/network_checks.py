@@ -20,9 +20,7 @@ def check_networks(bench):
         info = json.loads(bench.programs("qinspect", "info", folder / "model.dlc", "--json").stdout)
         kinds = [operator["type"] for operator in info["operators"]]
         if name.startswith("light_"):
-            # ShuffleNet's groups of channels are transposed by the network itself.
-            border = 2 if name != "light_shufflenet" else 18
-            expect(kinds.count("Transpose") <= border, f"{kinds.count('Transpose')} Transposes")
+            expect(kinds.count("Transpose") <= 2, f"{kinds.count('Transpose')} Transposes")
         return f"{len(kinds)} operators, {kinds.count('Transpose')} of them Transpose"
 
     def agrees(name, backend):

@@ -213,7 +213,15 @@ final class ImportSession {
     // Operators that only move values move codes by moving what they stand for.
     let moved = CodeMovers.grid(node, given)
     var inputs: [Value?] = []
-    for value in given { inputs.append(try value.map { (value) throws(Diagnostic) in try builder.widen(value) }) }
+    let staysWide =
+      translation.takesDoubles && given.allSatisfy { $0 == nil || $0?.type.element == .float64 }
+    for value in given {
+      guard let value, !staysWide else {
+        inputs.append(value)
+        continue
+      }
+      inputs.append(try builder.widen(value))
+    }
     if let moved { inputs = try CodeMovers.floats(node, inputs, moved, builder) }
     let context = NodeContext(
       builder: builder, node: node, name: nodeName,
@@ -384,6 +392,14 @@ final class ImportSession {
       if element == .float64, value.type.element == .float32 { value = try wide(value, output.name) }
       let isHalf = element == .float16 && value.type.element == .float32
       let id = builder.operand(value)
+      if element == .float32, builder.graph[id].type.element == .float16, !inputs.contains(id) {
+        // Behind a Cast from float16 the numbers are float32 again.
+        if builder.graph[id].name == output.name { builder.release(id, for: "float16") }
+        let copy = builder.copy(value, named: output.name)
+        used.insert(copy)
+        builder.addOutput(copy)
+        continue
+      }
       if builder.graph[id].name == output.name && !used.contains(id), !isHalf || !inputs.contains(id),
         !isHalf || value.constant == nil
       {

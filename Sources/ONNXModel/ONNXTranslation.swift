@@ -10,11 +10,14 @@ struct ONNXTranslation: Sendable {
   let translate: Translate
   /// Whether the results have element types of their own, not that of the first float operand.
   let choosesElement: Bool
+  /// Whether operands that are all float64 stay so.
+  let takesDoubles: Bool
 
   /// A translation of `opType`.
-  init(_ opType: String, choosesElement: Bool = false, _ translate: @escaping Translate) {
+  init(_ opType: String, choosesElement: Bool = false, takesDoubles: Bool = false, _ translate: @escaping Translate) {
     self.opType = opType
     self.choosesElement = choosesElement
+    self.takesDoubles = takesDoubles
     self.translate = translate
   }
 

@@ -116,7 +116,8 @@ import Testing
       shared == [
         "Reshape", "Transpose", "Split", "StridedSlice", "Gather", "GatherElements", "GatherNd",
         "Pad", "Tile", "Expand", "PoolMax2d", "PoolMax3d", "Resize", "ResizeNearestNeighbor",
-        "ReverseSequence", "ReduceMax", "ReduceMin", "TopK", "Convert",
+        "ReverseSequence", "DepthToSpace", "SpaceToDepth", "ChannelShuffle", "ReduceMax", "ReduceMin", "TopK",
+        "Convert",
       ])
     #expect(names { $0.output(0) == .tiedToInputs } == ["Concat"])
     let fixed = names { if case .fixedUnit = $0.output(0) { true } else { false } }

@@ -184,6 +184,12 @@ private let widerSamples: [OperatorSample] = [
   OperatorSample(
     Rnn(hiddenSize: 5, gates: gates((.leakyrelu, 0.1, nil))), [f(4, 2, 3), f(1, 5, 3), f(1, 5, 5)],
     bounded: true),
+  OperatorSample(DepthToSpace(blockSize: [2, 2]), [f(1, 2, 3, 8)]),
+  OperatorSample(DepthToSpace(blockSize: [3, 3], mode: .columnFirst), [f(2, 2, 3, 18)]),
+  OperatorSample(SpaceToDepth(blockSize: [2, 2]), [f(2, 4, 6, 3)]),
+  OperatorSample(ChannelShuffle(axis: 3, groups: 3), [f(1, 2, 3, 12)]),
+  OperatorSample(ChannelShuffle(axis: 1, groups: 2), [i(2, 6, 3)]),
+  OperatorSample(ElementWiseAdd(), [TensorType(.float64, [2, 3]), TensorType(.float64, [3])]),
   OperatorSample(ReverseSequence(batchAxis: 1, timeAxis: 0), [f(4, 3, 2), i(3)], integerLimit: 5),
   OperatorSample(CumulativeProduct(axis: 1), [f(2, 5, 3)]),
   OperatorSample(CumulativeProduct(axis: 0, exclusive: true, reverse: true), [i(5, 3)]),
