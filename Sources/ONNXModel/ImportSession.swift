@@ -8,13 +8,13 @@ final class ImportSession {
   /// Newest operator set whose changes are known here.
   static let newestOpset = 26
 
-  private let model: ONNXModelProto
-  private var decoder: TensorDecoder
+  let model: ONNXModelProto
+  var decoder: TensorDecoder
   private let options: ONNXImporter.Options
-  private let builder: GraphBuilder
+  let builder: GraphBuilder
   private let nodeNames: [String]
   private let opset: Int
-  private var values: [String: Value] = [:]
+  var values: [String: Value] = [:]
   private var producedNames: [String] = []
   private var errors: [Diagnostic] = []
   private var notes: [Diagnostic] = []
@@ -139,6 +139,7 @@ final class ImportSession {
         errors.append(copy)
       }
     }
+    shapes.finish()
     symbols = shapes.symbols
     errors += shapes.errors
     notes += shapes.notes
@@ -168,7 +169,7 @@ final class ImportSession {
     }
   }
 
-  private static func hint(_ operatorName: String) -> String {
+  static func hint(_ operatorName: String) -> String {
     switch operatorName {
     case "Loop", "Scan":
       "networks have no loops here: unroll it when exporting, or take it out of the model"
@@ -178,11 +179,11 @@ final class ImportSession {
     }
   }
 
-  private func translation(_ node: ONNXNode) -> ONNXTranslation? {
+  func translation(_ node: ONNXNode) -> ONNXTranslation? {
     ONNXTranslation.all[node.domain.isEmpty ? node.opType : "\(node.domain).\(node.opType)"]
   }
 
-  private func translate(_ node: ONNXNode, named nodeName: String) {
+  func translate(_ node: ONNXNode, named nodeName: String) {
     guard let translation = translation(node) else { return }
     var inputs: [Value?] = []
     for name in node.inputs {
@@ -245,46 +246,8 @@ final class ImportSession {
     }
   }
 
-  /// Translates the branch that the constant condition of an If chooses, in its place.
-  private func takeBranch(
-    of node: ONNXNode, named name: String, _ inputs: [Value?]
-  ) throws(Diagnostic) {
-    guard let condition = inputs.first ?? nil else {
-      throw Diagnostic("onnx-bad-node", "If has no condition")
-    }
-    guard let truth = condition.constant?.integers(), truth.count == 1 else {
-      throw Diagnostic(
-        "onnx-unsupported-form", "If whose condition is computed from an input is not supported",
-        hint: "export the model without branches that depend on data")
-    }
-    let wanted = truth[0] != 0 ? "then_branch" : "else_branch"
-    var body: ONNXGraph?
-    for attribute in node.attributes where attribute.name == wanted {
-      if case .graph(let graph) = attribute.value { body = graph }
-    }
-    guard let body, body.outputs.count >= node.outputs.count else {
-      throw Diagnostic("onnx-bad-node", "If has no \(wanted), or one with too few outputs")
-    }
-    for tensor in body.initializers {
-      values[tensor.name] = builder.constant(
-        try decoder.constant(tensor), named: tensor.name, isSource: true)
-    }
-    for (index, inner) in body.nodes.enumerated() {
-      guard self.translation(inner) != nil else {
-        throw Diagnostic(
-          "onnx-unsupported-operator", "operator \(inner.callee) in \(wanted) is not supported",
-          hint: ImportSession.hint(inner.callee))
-      }
-      let own = inner.name.isEmpty ? "\(inner.opType)_\(index)" : inner.name
-      translate(inner, named: "\(name)/\(own)")
-    }
-    for (output, name) in zip(body.outputs, node.outputs) where !name.isEmpty {
-      if let value = values[output.name] { bind(name, value) }
-    }
-  }
-
   /// Gives a value the name that the source has for it.
-  private func bind(_ name: String, _ value: Value) {
+  func bind(_ name: String, _ value: Value) {
     var bound = value
     switch value.source {
     case .tensor(let id):
@@ -375,63 +338,6 @@ final class ImportSession {
     }
     return ImportedModel(
       graph: graph, files: decoder.externalFiles, diagnostics: notes, opset: opset)
-  }
-
-  /// The outputs under the names of the source: a value that has another name as well gives it up,
-  /// and where it cannot, a copy is made.
-  private func addOutputs() throws(Diagnostic) {
-    var used = Set<TensorID>()
-    let inputs = Set(builder.graph.inputs)
-    for output in model.graph.outputs {
-      guard var value = values[output.name] else {
-        throw Diagnostic(
-          "onnx-missing-value", "output \(output.name) is made by no node",
-          at: Diagnostic.Location(tensor: output.name))
-      }
-      let element = output.dataType.flatMap(TensorDecoder.element) ?? value.sourceElement
-      if element == .float64, value.type.element == .float32 { value = try wide(value, output.name) }
-      let isHalf = element == .float16 && value.type.element == .float32
-      let id = builder.operand(value)
-      if element == .float32, builder.graph[id].type.element == .float16, !inputs.contains(id) {
-        // Behind a Cast from float16 the numbers are float32 again.
-        if builder.graph[id].name == output.name { builder.release(id, for: "float16") }
-        let copy = builder.copy(value, named: output.name)
-        used.insert(copy)
-        builder.addOutput(copy)
-        continue
-      }
-      if builder.graph[id].name == output.name && !used.contains(id), !isHalf || !inputs.contains(id),
-        !isHalf || value.constant == nil
-      {
-        if isHalf { builder.makeHalf(id) }
-        used.insert(id)
-        builder.addOutput(id)
-        continue
-      }
-      let isNeeded = model.graph.outputs.contains { $0.name == builder.graph[id].name }
-      if !used.contains(id), !inputs.contains(id), value.constant == nil, !isNeeded,
-        !builder.isTaken(output.name)
-      {
-        builder.rename(id, to: output.name)
-        if isHalf { builder.makeHalf(id) }
-        used.insert(id)
-        builder.addOutput(id)
-        continue
-      }
-      if isHalf, builder.graph[id].name == output.name { builder.release(id, for: "float32") }
-      let copy = builder.copy(value, named: output.name)
-      if isHalf { builder.makeHalf(copy) }
-      used.insert(copy)
-      builder.addOutput(copy)
-    }
-  }
-
-  /// The value as float64, for an output of that name.
-  private func wide(_ value: Value, _ name: String) throws(Diagnostic) -> Value {
-    if case .tensor(let id) = value.source, builder.graph[id].name == name {
-      builder.release(id, for: "float32")
-    }
-    return try builder.emit(Cast(to: .float64), [value], node: "\(name).float64", tensors: [name])[0]
   }
 
   private func addNotes(_ graph: Graph) {

@@ -118,7 +118,7 @@ public struct ResamplingTable: Sendable, Hashable {
   }
 
   /// Keys' cubic convolution kernel.
-  private static func cubic(_ distance: Double, _ a: Double) -> Double {
+  static func cubic(_ distance: Double, _ a: Double) -> Double {
     let x = abs(distance)
     if x <= 1 { return ((a + 2) * x - (a + 3)) * x * x + 1 }
     return x < 2 ? ((a * x - 5 * a) * x + 8 * a) * x - 4 * a : 0

@@ -123,17 +123,6 @@ public struct Resize: Resampling {
   }
 }
 
-/// A parameter that is one of a few words.
-private func choice<Choice: RawRepresentable<String>>(
-  _ attributes: inout AttributeReader, _ name: String, _ fallback: Choice
-) throws(Diagnostic) -> Choice {
-  let word = try attributes.string(name, default: fallback.rawValue)
-  guard let known = Choice(rawValue: word) else {
-    throw Diagnostic("bad-parameter", "\(attributes.operatorName) has no \(name) \(word)")
-  }
-  return known
-}
-
 /// What tells the ways to resize images apart.
 public protocol ImageResizeKind: Sendable {
   /// QNN's operator name.

@@ -29,6 +29,24 @@ extension Kernel {
   var constantBytes: Int { 0 }
 }
 
+/// A kernel from the elements of input 0 to those of output 0, of one width; nothing happens where there are none.
+protocol ElementKernel: Kernel {
+  /// `Float`, or an integer as wide where elements are only moved.
+  associatedtype Element
+  func run(_ source: UnsafePointer<Element>, _ target: UnsafeMutablePointer<Element>)
+}
+
+extension ElementKernel {
+  func run(
+    _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
+  ) throws(Diagnostic) {
+    guard let source = inputs[0]?.elements(as: Element.self).baseAddress,
+      let target = outputs[0].elements(as: Element.self).baseAddress
+    else { return }
+    run(source, target)
+  }
+}
+
 /// What a worker lends to its kernels.
 struct KernelContext {
   /// nil where the plan has no oneDNN kernel.
@@ -63,6 +81,17 @@ struct KernelRequest {
   /// Whether all operands present are `float32` and hold at least one element.
   var isFloat: Bool {
     (inputs.compactMap { $0 } + outputs).allSatisfy { $0.element == .float32 && $0.count > 0 }
+  }
+  /// Why a loop of our own over floats does not take the request, nil where it may.
+  var floatRefusal: KernelOffer? {
+    isFloat && postOperations.isEmpty
+      ? nil : .refused("native: an operand is empty or not float32")
+  }
+  /// Why a loop of our own that moves words of four bytes does not take the request, nil where it may.
+  var wordRefusal: KernelOffer? {
+    let isWords = outputs.allSatisfy { $0.element.byteWidth == 4 && $0.count > 0 }
+    return isWords && postOperations.isEmpty
+      ? nil : .refused("native: the tensor is empty or its elements have not four bytes")
   }
 }
 

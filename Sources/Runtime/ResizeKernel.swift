@@ -26,7 +26,7 @@ private struct FloatTable: Sendable {
 
 /// Resizes two neighbouring axes of [outer, height, width, inner]: rows first, then the elements of the row
 /// that they give.
-struct ResizeKernel: Kernel {
+struct ResizeKernel: ElementKernel {
   private let outer: Int
   private let height: Int
   private let width: Int
@@ -45,12 +45,7 @@ struct ResizeKernel: Kernel {
     self.columns = columns.map { FloatTable($0) } ?? FloatTable(identity: width)
   }
 
-  func run(
-    _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
-  ) throws(Diagnostic) {
-    guard let x = inputs[0]?.elements(as: Float.self).baseAddress,
-      let y = outputs[0].elements(as: Float.self).baseAddress
-    else { return }
+  func run(_ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>) {
     let (row, outHeight) = (width * inner, rows.indices.count / rows.taps)
     let outRow = columns.indices.count / columns.taps * inner
     withUnsafeTemporaryAllocation(of: Float.self, capacity: row) { buffer in
@@ -120,9 +115,7 @@ struct ResizeKernel: Kernel {
 /// Maker of resizing kernels.
 func makeResizeKernel(_ request: KernelRequest) -> KernelOffer {
   guard let op = request.op as? any Resampling, let x = request.input(0) else { return .unrelated }
-  guard request.isFloat, request.postOperations.isEmpty else {
-    return .refused("native: an operand is empty or not float32")
-  }
+  if let refusal = request.floatRefusal { return refusal }
   let tables = op.tables(x.shape)
   guard !tables.values.contains(where: { $0.isOutside.contains(true) }) else {
     return .refused("native: elements lie outside of the crop")

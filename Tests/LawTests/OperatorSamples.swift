@@ -187,6 +187,16 @@ private let widerSamples: [OperatorSample] = [
   OperatorSample(DepthToSpace(blockSize: [2, 2]), [f(1, 2, 3, 8)]),
   OperatorSample(DepthToSpace(blockSize: [3, 3], mode: .columnFirst), [f(2, 2, 3, 18)]),
   OperatorSample(SpaceToDepth(blockSize: [2, 2]), [f(2, 4, 6, 3)]),
+  OperatorSample(GridSample(), [f(2, 4, 5, 3), f(2, 3, 2, 2)], bounded: true),
+  OperatorSample(
+    GridSample(mode: .cubic, padding: .reflection, alignCorners: true), [f(1, 4, 5, 2), f(1, 3, 4, 2)]),
+  OperatorSample(GridSample(mode: .nearest, padding: .border), [f(1, 3, 4, 3, 2), f(1, 2, 2, 3, 3)]),
+  OperatorSample(
+    RoiAlign(size: [2, 3], spatialScale: 0.5, samplingRatio: 2),
+    [f(2, 6, 5, 3), f(3, 4), TensorType(.int32, [3])], integerLimit: 2),
+  OperatorSample(
+    RoiAlign(size: [2, 2], halfPixel: false, takesLargest: true),
+    [f(1, 6, 5, 2), f(2, 4), TensorType(.int32, [2])], integerLimit: 1),
   OperatorSample(ChannelShuffle(axis: 3, groups: 3), [f(1, 2, 3, 12)]),
   OperatorSample(ChannelShuffle(axis: 1, groups: 2), [i(2, 6, 3)]),
   OperatorSample(ElementWiseAdd(), [TensorType(.float64, [2, 3]), TensorType(.float64, [3])]),
