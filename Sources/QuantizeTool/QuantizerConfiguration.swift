@@ -37,7 +37,7 @@ struct QuantizerConfiguration: Sendable {
   init() {}
 
   /// Whether the file says anything about quantizing.
-  var isEmpty: Bool { given.isEmpty && maskDistance == nil }
+  var isEmpty: Bool { given.isEmpty && maskDistance == nil && recovery.isEmpty }
 
   /// Reads a file; every key that is not known is an error. The sections about inputs and outputs are qconvert's.
   init(path: String, besideIO: Bool = false) throws(Diagnostic) {
