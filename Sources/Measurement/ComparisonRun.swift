@@ -170,7 +170,7 @@ private final class ComparisonWorker {
       if isolates, let encoding {
         encoding.simulate(room, into: room, shape: view.type.shape)
         scale(room, count, pair.scales) { $0 / $1 }
-        result.isolated[row].add(reference: kept, other: room, count: count)
+        result.isolated[row].add(reference: kept, other: room, count: count, floor: pair.floor)
       }
     }
   }
@@ -183,13 +183,14 @@ private final class ComparisonWorker {
         let room = scratch.baseAddress
       else { continue }
       let count = floats.count
+      let floor = run.pairs[row].floor
       if run.histograms, place == 0 { observe(&result.after[row], source, count) }
       if let scales = run.pairs[row].scales {
         room.update(from: source, count: count)
         scale(room, count, scales) { $0 / $1 }
-        result.candidates[place][row].add(reference: kept, other: room, count: count)
+        result.candidates[place][row].add(reference: kept, other: room, count: count, floor: floor)
       } else {
-        result.candidates[place][row].add(reference: kept, other: source, count: count)
+        result.candidates[place][row].add(reference: kept, other: source, count: count, floor: floor)
       }
     }
   }

@@ -1,4 +1,5 @@
 import IR
+import Quantizer
 
 /// A tensor of the reference and its partner in the container.
 public struct TensorPair: Sendable {
@@ -8,6 +9,8 @@ public struct TensorPair: Sendable {
   public var container: TensorID
   /// What equalization multiplied each channel (last axis) of the partner by; nil where by nothing.
   public var scales: [Float]?
+  /// Where only a Softmax reads the tensor, what is masked is below this.
+  public var floor: Double = -.infinity
 }
 
 /// Which tensors of two graphs are the same, by name.
@@ -27,6 +30,9 @@ public struct GraphMatch: Sendable {
   /// Tensors inside fused pairs, which are not quantized and not compared.
   public var insideFusedPairs: [String] = []
 
+  /// How far below the grid of a tensor that only a Softmax reads a value is masked: e^-15 = 3e-7.
+  private static let maskDistance = 15.0
+
   /// Finds the tensors that have the same name, or a name that is an alias of the other's, and the same
   /// shape. Throws `no-common-tensor` where there is none.
   public init(reference: Graph, container: Graph) throws(Diagnostic) {
@@ -35,6 +41,7 @@ public struct GraphMatch: Sendable {
     let hidden = Set(inner)
     var taken = Set<TensorID>()
     let scores = Set(reference.scoreOutputs())
+    let masked = container.tensorsOnlySoftmaxReads()
     for id in reference.computedFloats() {
       let name = reference[id].name
       guard let other = partners[id], container[other].constant == nil else {
@@ -46,7 +53,10 @@ public struct GraphMatch: Sendable {
         insideFusedPairs.append(name)
         continue
       }
-      guard let pair = pair(id, other, reference, container) else { continue }
+      guard var pair = pair(id, other, reference, container) else { continue }
+      if masked.contains(other), let encoding = container[other].encoding, encoding.axis == nil {
+        pair.floor = encoding.minimum() - Self.maskDistance
+      }
       if scores.contains(id) { outputs.append(activations.count) }
       activations.append(pair)
     }
