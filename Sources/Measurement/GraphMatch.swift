@@ -11,6 +11,8 @@ public struct TensorPair: Sendable {
   public var scales: [Float]?
   /// Where only a Softmax reads the tensor, what is masked is below this.
   public var floor: Double = -.infinity
+  /// Channels (last axis) that the container computes nothing for: their weights and bias are zero.
+  public var emptyChannels: [Int] = []
 }
 
 /// Which tensors of two graphs are the same, by name.
@@ -37,11 +39,12 @@ public struct GraphMatch: Sendable {
   /// shape. Throws `no-common-tensor` where there is none.
   public init(reference: Graph, container: Graph) throws(Diagnostic) {
     let partners = Partners(reference: reference, container: container)
-    let inner = Set(container.fusedIntermediates().keys).map { container[$0].name }
-    let hidden = Set(inner)
+    let hidden = Set(container.fusedIntermediates().keys.map { container[$0].name })
     var taken = Set<TensorID>()
     let scores = Set(reference.scoreOutputs())
     let masked = container.tensorsOnlySoftmaxReads()
+    let producers = container.producers()
+    let innerIDs = Set(container.fusedIntermediates().keys)
     for id in reference.computedFloats() {
       let name = reference[id].name
       guard let other = partners[id], container[other].constant == nil else {
@@ -57,6 +60,7 @@ public struct GraphMatch: Sendable {
       if masked.contains(other), let encoding = container[other].encoding, encoding.axis == nil {
         pair.floor = encoding.minimum() - Self.maskDistance
       }
+      pair.emptyChannels = container.emptyChannels(of: other, producers: producers, inner: innerIDs)
       if scores.contains(id) { outputs.append(activations.count) }
       activations.append(pair)
     }
