@@ -65,7 +65,7 @@ let package = Package(
       name: "qconvert",
       dependencies: [
         "ToolKit", "EncodingTool", "QuantizeTool", "IR", "Operators", "ONNXModel", "Passes", "Quantizer",
-        "Container", arguments,
+        "Container", "Runtime", arguments,
       ]),
     .executableTarget(
       name: "qquantize",
@@ -100,6 +100,8 @@ let package = Package(
       dependencies: [
         "IR", "Operators", "Runtime", "Calibration", "Quantizer", "EncodingFiles", "Passes", "ONNXModel",
       ]),
+    .testTarget(
+      name: "RecoveryTests", dependencies: ["IR", "Operators", "Runtime", "Calibration", "Quantizer", "Recovery"]),
     .testTarget(
       name: "MeasurementTests",
       dependencies: ["IR", "Operators", "Runtime", "Calibration", "Quantizer", "EncodingFiles", "Measurement"]),

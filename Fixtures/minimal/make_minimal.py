@@ -693,6 +693,21 @@ def faults():
     fault("grid_types", "codes and zero point of different types",
           [node("QuantizeLinear", "x s z", "q"), node("DequantizeLinear", "q s k")], x,
           {**whole, "k": np.array(0, np.int8)})
+    def branch(name):
+        graph = helper.make_graph([node("Relu", "x", "r")], name, [], [
+            helper.make_tensor_value_info("r", TensorProto.FLOAT, None)])
+        return graph
+    fault("if_computed", "a condition that depends on the input",
+          [node("ReduceSum", "x", "s", keepdims=0), node("Greater", "s zero", "c"),
+           node("If", "c", then_branch=branch("a"), else_branch=branch("b"))], x, {"zero": np.array(0, F)})
+    body = helper.make_graph(
+        [node("Identity", "keep", "again"), node("Relu", "before", "after")], "body",
+        [helper.make_tensor_value_info("i", TensorProto.INT64, []),
+         helper.make_tensor_value_info("keep", TensorProto.BOOL, []),
+         helper.make_tensor_value_info("before", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("again", TensorProto.BOOL, []),
+         helper.make_tensor_value_info("after", TensorProto.FLOAT, None)])
+    fault("loop", "a loop", [node("Loop", "n yes x", body=body)], x, {"n": ints(3)[0], "yes": np.array(True)})
     fault("no_broadcast", "shapes that do not broadcast", [node("Add", "x w")], x, w)
     def hollow(model):
         model.ClearField("graph")
@@ -708,11 +723,135 @@ def faults():
     fault("deep_type", "an input of sequences of sequences, 40 deep", conv, x, w, change=deep)
 
 
+def recurrences():
+    def layer(name, note, kind, gates, steps, batch, inner, hidden, directions=1, more=(), outputs="y", opset=14,
+              **attributes):
+        rows = gates * hidden
+        constants = {"w": weights(name + "w", directions, rows, inner) * F(0.5),
+                     "r": weights(name + "r", directions, rows, hidden) * F(0.5)}
+        operands = ["x", "w", "r"]
+        shapes = {"b": (directions, 2 * rows), "n": None, "h": (directions, batch, hidden),
+                  "c": (directions, batch, hidden), "p": (directions, 3 * hidden)}
+        for key in ("b", "n", "h", "c", "p")[: 5 if kind == "LSTM" else 3]:
+            operands.append(f"{key}0" if key in more else "_")
+            if key in more:
+                constants[operands[-1]] = (np.array([steps - i for i in range(batch)], np.int32) if key == "n"
+                                  else weights(name + key, *shapes[key]) * F(0.5))
+        case(name, note, node(kind, " ".join(operands), outputs, hidden_size=hidden, **attributes),
+             {"x": (steps, batch, inner)}, constants, opset=opset, outputs=outputs)
+
+    layer("lstm_plain", "no bias, all three outputs", "LSTM", 4, 4, 1, 3, 5, outputs="y h c")
+    layer("lstm_all", "both directions, bias, lengths, first states, peepholes", "LSTM", 4, 5, 3, 4, 3, 2, "bnhcp",
+          "y h c", direction="bidirectional")
+    layer("lstm_clip", "clip, reverse, other functions with parameters", "LSTM", 4, 4, 2, 3, 4, 1, "b", clip=0.5,
+          direction="reverse", activations=["HardSigmoid", "ScaledTanh", "Elu"],
+          activation_alpha=[0.3, 0.9, 0.7], activation_beta=[0.4, 1.2])
+    layer("gru_plain", "opset 7", "GRU", 3, 4, 1, 3, 5, opset=7, outputs="y h")
+    layer("gru_all", "both directions, lengths, first state, reset behind the product", "GRU", 3, 5, 3, 4, 3, 2,
+          "bnh", "y h", direction="bidirectional", linear_before_reset=1)
+    layer("rnn_all", "both directions, bias, Relu and Tanh", "RNN", 1, 4, 2, 3, 4, 2, "bh", "y h",
+          direction="bidirectional", activations=["Relu", "Tanh"])
+
+
+def resizings():
+    def resize(name, note, x, opset=13, sizes=None, scales=None, **attributes):
+        constants = {"r": np.array([], F)} if opset == 11 else {}
+        if opset == 10:
+            case(name, note, node("Resize", "x s", **attributes), {"x": x},
+                 {"s": np.array(scales, F)}, opset=opset)
+            return
+        if sizes is not None:
+            constants["n"] = ints(*sizes)
+            if opset == 11:
+                constants["s"] = np.array([], F)
+        else:
+            constants["s"] = np.array(scales, F)
+        operands = f"x {'r' if opset == 11 else '_'} {'s' if 's' in constants else '_'}"
+        case(name, note, node("Resize", operands + (" n" if sizes is not None else ""), **attributes),
+             {"x": x}, constants, opset=opset)
+
+    resize("resize10_nearest", "opset 10, nearest", (1, 2, 3, 4), 10, scales=[1, 1, 2, 3], mode="nearest")
+    resize("resize10_linear", "opset 10, linear", (1, 2, 3, 4), 10, scales=[1, 1, 2, 1.5], mode="linear")
+    resize("resize11_torch", "opset 11, what PyTorch exports for bilinear", (1, 2, 4, 5), 11, sizes=[1, 2, 8, 10],
+           mode="linear", coordinate_transformation_mode="pytorch_half_pixel", nearest_mode="floor")
+    resize("resize11_nn", "opset 11, tf_half_pixel_for_nn", (1, 2, 6, 4), 11, scales=[1, 1, 0.5, 2],
+           mode="nearest", coordinate_transformation_mode="tf_half_pixel_for_nn", nearest_mode="floor")
+    resize("resize13_corners", "corners aligned", (1, 2, 4, 5), sizes=[1, 2, 7, 9], mode="linear",
+           coordinate_transformation_mode="align_corners")
+    resize("resize13_nearest", "nearest as in feature pyramids", (1, 3, 3, 4), scales=[1, 1, 2, 2], mode="nearest",
+           coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    resize("resize13_down", "half the size, ties", (1, 2, 6, 8), scales=[1, 1, 0.5, 0.5], mode="nearest")
+    resize("resize13_cubic", "cubic", (1, 2, 5, 6), scales=[1, 1, 1.6, 0.7], mode="cubic",
+           coordinate_transformation_mode="half_pixel", cubic_coeff_a=-0.5)
+    resize("resize13_line", "one spatial axis", (1, 2, 5), scales=[1, 1, 2], mode="linear")
+    case("upsample7", "scales as attribute", node("Upsample", "x", mode="nearest", scales=[1.0, 1.0, 2.0, 3.0]),
+         {"x": (1, 2, 3, 4)}, opset=7)
+    case("upsample9", "scales as operand, linear", node("Upsample", "x s", mode="linear"), {"x": (1, 2, 3, 4)},
+         {"s": np.array([1, 1, 2, 2], F)}, opset=9)
+
+
+def volumes():
+    case("conv_3d", "three spatial axes", node("Conv", "x w b", pads=[1, 0, 1, 0, 1, 1], strides=[1, 2, 1]),
+         {"x": (1, 3, 4, 5, 6)}, {"w": weights("c3", 4, 3, 3, 2, 3), "b": weights("c3b", 4)})
+    case("conv_transpose_3d", "three spatial axes, groups", node("ConvTranspose", "x w", group=2, strides=[2, 1, 2]),
+         {"x": (1, 4, 3, 3, 2)}, {"w": weights("ct3", 4, 2, 2, 3, 2)})
+    case("conv_transpose_shape", "output_shape", node("ConvTranspose", "x w", strides=[2, 2], output_shape=[9, 8]),
+         {"x": (1, 3, 4, 4)}, {"w": weights("cts", 3, 2, 3, 3)})
+    case("maxpool_indices", "where the maxima are", node("MaxPool", "x", "y i", kernel_shape=[2, 3], strides=[2, 1],
+         pads=[1, 1, 0, 1]), {"x": (2, 3, 5, 6)}, outputs="y i", types={"i": TensorProto.INT64})
+    case("avgpool_3d", "ceil_mode over volumes", node("AveragePool", "x", kernel_shape=[2, 3, 2], strides=[2, 2, 2],
+         ceil_mode=1), {"x": (1, 2, 5, 6, 5)})
+    case("lppool", "sums of cubes", node("LpPool", "x", kernel_shape=[2, 2], strides=[2, 2], pads=[0, 1, 1, 0], p=3),
+         {"x": (1, 2, 5, 5)}, opset=11)
+    case("shuffle", "channel shuffle between convolutions",
+         [node("Conv", "x w", "a"), node("Reshape", "a s", "b"), node("Transpose", "b", "c", perm=[0, 2, 1, 3, 4]),
+          node("Reshape", "c t", "d"), node("Conv", "d v")], {"x": (1, 3, 5, 5)},
+         {"w": weights("sw", 6, 3, 3, 3), "v": weights("sv", 2, 6, 1, 1), "s": ints(1, 2, 3, 3, 3),
+          "t": ints(1, 6, 3, 3)})
+    case("depth_to_space", "sub-pixel convolution", [node("Conv", "x w", "a"),
+         node("DepthToSpace", "a", blocksize=2, mode="CRD")], {"x": (1, 3, 4, 5)}, {"w": weights("dts", 8, 3, 3, 3)})
+
+
+def branches():
+    def body(name, *nodes, output="r"):
+        return helper.make_graph(
+            list(nodes), name, [], [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)])
+
+    both = {"then_branch": body("then", node("Add", "a two", "r")),
+            "else_branch": body("else", node("Mul", "a two", "t"), node("Relu", "t", "r"))}
+    two = {"two": np.array(2, F)}
+    case("if_constant", "a constant condition; both branches read from outside",
+         [node("Exp", "x", "a"), node("If", "no", **both)], {"x": (2, 3)}, {**two, "no": np.array(False)})
+    case("if_shape", "what PyTorch exports for squeeze: the condition is computed from a shape",
+         [node("Relu", "x", "a"), node("Shape", "a", "s"), node("Gather", "s one", "d"),
+          node("Equal", "d one", "yes"), node("If", "yes", **both)], {"x": (2, 1)}, {**two, "one": ints(1)[0]})
+    inner = {"then_branch": body("inner_then", node("If", "no", **both)),
+             "else_branch": body("inner_else", node("Neg", "a", "q"), output="q")}
+    inner["then_branch"].output[0].name = "u"
+    inner["then_branch"].node[0].output[0] = "u"
+    case("if_nested", "a branch in a branch",
+         [node("Exp", "x", "a"), node("If", "yes", **inner)], {"x": (2, 3)},
+         {**two, "yes": np.array(True), "no": np.array(False)})
+
+
+def borders():
+    half, wide = TensorProto.FLOAT16, TensorProto.DOUBLE
+    case("float16_border", "a network of float16",
+         [node("Add", "x b", "a"), node("Relu", "a")], {"x": seeded("f16").standard_normal((2, 3)).astype(np.float16)},
+         {"b": np.array([0.5, -0.25, 2], np.float16)}, types={"y": half})
+    case("float64_border", "a network of float64: arithmetic stays, functions are float32",
+         [node("Mul", "x b", "a"), node("Exp", "a")], {"x": seeded("f64").standard_normal((2, 3))},
+         {"b": np.array([0.5, -0.25, 1])}, types={"y": wide})
+    case("cast_half", "rounded to float16 on the way", [node("Cast", "x", "h", to=half),
+         node("Cast", "h", to=TensorProto.FLOAT)], {"x": (3, 5)})
+
+
 def main():
     for entry in FOLDER.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)
-    for group in (convolutions, pools, opset_forms, products, elementwise, moving, coding, storage, faults):
+    for group in (convolutions, pools, opset_forms, products, elementwise, moving, coding, storage,
+                  recurrences, resizings, volumes, branches, borders, faults):
         group()
     names = [c["name"] for c in cases]
     assert len(set(names)) == len(names)

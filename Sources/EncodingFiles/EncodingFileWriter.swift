@@ -52,6 +52,11 @@ extension EncodingEntry {
     Diagnostic("encodings-unwritable", message, at: .init(tensor: name))
   }
 
+  /// Whether zero is not on the grid: the rule `clip` makes such ones, which are marked (`mode: clip`).
+  private var isClip: Bool {
+    kind == .int && bitwidth < 32 && grids.contains { !(-((1 << bitwidth) - 1)...0).contains(Int($0.offset)) }
+  }
+
   private func number(_ scale: Float) -> JSONText { .float(Double(scale)) }
 
   /// The offset as AIMET writes it: strict grids begin at their lowest code in use.
@@ -68,11 +73,12 @@ extension EncodingEntry {
         let step = Double(grid.scale)
         let low = writtenOffset(grid)
         let high = Int(grid.offset) + (1 << bitwidth) - 1
-        let numbers: [String: JSONText] = [
+        var numbers: [String: JSONText] = [
           "is_symmetric": .string(symmetric ? "True" : "False"),
           "min": .float(Double(low) * step + 0), "max": .float(Double(high) * step + 0),
           "scale": .float(step), "offset": .float(Double(low)),
         ]
+        if isClip { numbers["mode"] = .string("clip") }
         return .object(numbers.merging(type) { first, _ in first })
       })
   }
@@ -86,6 +92,7 @@ extension EncodingEntry {
     fields["is_sym"] = .bool(symmetric)
     fields["scale"] = .list(grids.map { number($0.scale) })
     fields["offset"] = .list(grids.map { .float(Double(writtenOffset($0))) })
+    if isClip { fields["mode"] = .string("clip") }
     if let blockSize { fields["block_size"] = .int(blockSize) }
     switch granularity {
     case .perTensor: break
@@ -115,6 +122,7 @@ extension EncodingEntry {
     let scales = grids.map { number($0.scale) }
     let zeros = grids.map { -Int($0.offset) - shift }
     let hasZero = zeros.contains { $0 != 0 }
+    if isClip { fields["mode"] = .string("clip") }
     switch granularity {
     case .perTensor:
       fields["y_scale"] = scales[0]

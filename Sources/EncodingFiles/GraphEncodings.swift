@@ -51,12 +51,13 @@ extension EncodingFile {
   }
 
   /// A warning for each kind of encoding that a file of a generation leaves out or changes: restricted codes
-  /// (`--restrict_quantization_steps`) and grids without zero (`clip`) in all, strict symmetric ones in 2.0.0.
+  /// (`--restrict_quantization_steps`) in all, strict symmetric ones in 2.0.0. Grids without zero (the rule `clip`) are
+  /// written with scale, offset and the mark `mode: clip`, which is ours.
   public static func losses(of graph: Graph, generation: EncodingGeneration) -> [Diagnostic] {
     let left = graph.tensors.filter { $0.encoding.map { !canHold($0, generation) } ?? false }
     let unmarked = generation == .onnx ? graph.tensors.filter { $0.encoding.map(isStrict) ?? false } : []
     let kinds = [
-      (left, "left out: no layout holds restricted codes or grids without zero"),
+      (left, "left out: no layout holds restricted codes"),
       (unmarked, "strict symmetric: 2.0.0 cannot say that the lowest code is unused"),
     ]
     return kinds.compactMap { tensors, what in
@@ -77,7 +78,7 @@ extension EncodingFile {
     let last = (1 << encoding.bitwidth) - 1
     let usesAll = encoding.codeMin == 0 && encoding.codeMax == last
     guard usesAll || isStrict(encoding) else { return false }
-    return encoding.bitwidth == 32
+    return encoding.bitwidth == 32 || (encoding.axis == nil && !encoding.symmetric)
       || encoding.channels.allSatisfy { (-last...0).contains(Int($0.offset)) }
   }
 

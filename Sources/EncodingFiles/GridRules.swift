@@ -5,9 +5,15 @@ struct GridRules {
   let bitwidth: Int
   /// Reader of the object that the numbers stand in, for messages.
   let fields: JSONFields
+  /// Whether the object says `mode: clip`: its grid may leave zero out, scale and offset alone tell it.
+  let isClip: Bool
 
-  /// Throws where a width is none of a grid.
+  /// Throws where a width is none of a grid, or where a mode is unknown.
   init(bitwidth: Int, fields: JSONFields, key: String) throws(Diagnostic) {
+    isClip = fields.has("mode")
+    if isClip, try fields.string("mode") != "clip" {
+      throw fields.failure("the only mode is clip: a grid that may leave zero out", "mode")
+    }
     guard (2...32).contains(bitwidth) else {
       throw fields.failure("the bitwidth \(bitwidth) is outside 2 to 32", key)
     }
@@ -30,7 +36,7 @@ struct GridRules {
     return scale
   }
 
-  /// The grid of a scale and an offset; throws where zero is not on it.
+  /// The grid of a scale and an offset; throws where zero is not on it, but for `mode: clip`.
   func grid(
     scale: Double, offset: Double, scalePlace: JSONPath, offsetPlace: JSONPath
   ) throws(Diagnostic) -> ScaleOffset {
@@ -40,6 +46,7 @@ struct GridRules {
         "the offset \(offset) is not whole: grids without an exact zero (2-bit codebooks) are not supported",
         offsetPlace, fields.tensor, code: "encodings-unsupported")
     }
+    if isClip, let stored = Int32(exactly: whole) { return ScaleOffset(scale: step, offset: stored) }
     guard (-steps...0).contains(whole), let stored = Int32(exactly: whole) else {
       throw JSONFields.failure(
         "the offset \(whole) is outside \(max(-steps, Int(Int32.min))) to 0, the range of \(bitwidth) bits",

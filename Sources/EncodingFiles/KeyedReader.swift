@@ -8,7 +8,7 @@ struct KeyedReader {
 
   init(isTyped: Bool) { self.isTyped = isTyped }
 
-  private static let keys = ["bitwidth", "dtype", "is_symmetric", "min", "max", "scale", "offset"]
+  private static let keys = ["bitwidth", "dtype", "is_symmetric", "min", "max", "scale", "offset", "mode"]
 
   private struct Channel {
     var kind: EncodingEntry.Kind
@@ -47,11 +47,21 @@ struct KeyedReader {
       throw JSONFields.failure(
         "\(channels.count) encodings without ranges: a precision is given once", path, name)
     }
+    if channels.count > 1, try JSONFields(list[0], path.element(0), tensor: name).has("mode") {
+      throw JSONFields.failure("mode clip is one of whole tensors, not of channels", path, name)
+    }
     report(channels, name, path)
     var entry = EncodingEntry(
       name: name, section: section, kind: first.kind, bitwidth: first.bitwidth,
       granularity: channels.count > 1 ? .perChannel : .perTensor,
       grids: channels.compactMap(\.grid), path: path.text)
+    if first.symmetric, entry.isPrecisionOnly {
+      var found = JSONFields.failure(
+        "is_symmetric without a range has no effect: the options decide how the calibrated range becomes a grid",
+        path.element(0).member("is_symmetric"), name, code: "encodings-ignored")
+      found.severity = .warning
+      notes.append(found)
+    }
     if first.symmetric, !entry.grids.isEmpty { try settle(&entry, channels, list, path) }
     return entry
   }
@@ -101,7 +111,7 @@ struct KeyedReader {
     let hasRange = fields.has("min") || fields.has("max")
     let hasGrid = fields.has("scale") || fields.has("offset")
     if kind == .float {
-      try fields.checkFloat(bitwidth, key: "bitwidth", alone: ["is_symmetric", "min", "max", "scale", "offset"])
+      try fields.checkFloat(bitwidth, key: "bitwidth", alone: Self.keys.filter { $0 != "bitwidth" && $0 != "dtype" })
       return Channel(kind: .float, bitwidth: bitwidth, symmetric: false)
     }
     let rules = try GridRules(bitwidth: bitwidth, fields: fields, key: "bitwidth")
@@ -109,7 +119,14 @@ struct KeyedReader {
     if fields.has("is_symmetric") || (isTyped && (hasRange || hasGrid)) {
       channel.symmetric = try fields.bool("is_symmetric")
     }
-    if hasRange {
+    if rules.isClip {
+      guard !channel.symmetric else { throw fields.failure("a grid of mode clip is not symmetric", "is_symmetric") }
+      // The range is for display: what follows from it would hold zero.
+      for key in ["min", "max"] where fields.has(key) { _ = try fields.double(key) }
+      channel.grid = try rules.grid(
+        scale: try fields.double("scale"), offset: try fields.double("offset"),
+        scalePlace: fields.path.member("scale"), offsetPlace: fields.path.member("offset"))
+    } else if hasRange {
       let (min, max) = (try fields.double("min"), try fields.double("max"))
       let scale = hasGrid ? try fields.double("scale") : nil
       let offset = hasGrid ? try fields.double("offset") : nil

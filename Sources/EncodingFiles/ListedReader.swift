@@ -4,10 +4,11 @@ import IR
 struct ListedReader {
   private static let keys = [
     "name", "dtype", "bw", "enc_type", "is_sym", "scale", "offset", "block_size", "compressed_bw",
-    "per_block_int_scale", "zero_point_shift",
+    "per_block_int_scale", "zero_point_shift", "mode",
   ]
   private static let gridKeys = [
     "is_sym", "scale", "offset", "block_size", "compressed_bw", "per_block_int_scale", "zero_point_shift",
+    "mode",
   ]
 
   /// The entry that an object holds.
@@ -37,7 +38,12 @@ struct ListedReader {
     }
     if !fields.has("scale") && !fields.has("offset") {
       try check(type == "PER_TENSOR", fields, "\(type) needs scale and offset", nil)
+      try check(!rules.isClip, fields, "mode clip needs scale and offset", "mode")
       return EncodingEntry(name: name, section: section, bitwidth: bitwidth, path: path.text)
+    }
+    if rules.isClip, type != "PER_TENSOR" { throw fields.failure("mode clip is one of whole tensors", "enc_type") }
+    if rules.isClip, try fields.bool("is_sym") {
+      throw fields.failure("a grid of mode clip is not symmetric", "is_sym")
     }
     let blocks = type == "PER_BLOCK" || type == "LPBQ"
     if !blocks && fields.has("block_size") {

@@ -5,7 +5,7 @@ import IR
 struct ONNXReader {
   private static let keys = [
     "name", "output_dtype", "y_scale", "y_zero_point", "axis", "block_size",
-    "per_channel_float_scale", "per_block_int_scale",
+    "per_channel_float_scale", "per_block_int_scale", "mode",
   ]
 
   /// The entry that an object holds.
@@ -44,7 +44,7 @@ struct ONNXReader {
       return entry
     }
     guard fields.has("y_scale") else {
-      for key in ["y_zero_point", "axis", "block_size"] where fields.has(key) {
+      for key in ["y_zero_point", "axis", "block_size", "mode"] where fields.has(key) {
         throw fields.failure("\(key) is given without y_scale", key)
       }
       return entry
@@ -57,6 +57,9 @@ struct ONNXReader {
     _ entry: inout EncodingEntry, _ fields: JSONFields, _ rules: GridRules, signed: Bool
   ) throws(Diagnostic) {
     let (shape, scales) = try fields.nested("y_scale")
+    if rules.isClip, signed || !shape.isEmpty {
+      throw fields.failure("mode clip is one of whole tensors of unsigned type", "mode")
+    }
     var zeros = [Double](repeating: 0, count: scales.count)
     if fields.has("y_zero_point") {
       let (zeroShape, values) = try fields.nested("y_zero_point")
@@ -70,7 +73,8 @@ struct ONNXReader {
     let shift = signed ? Double(rules.half) : 0
     for (scale, zero) in zip(scales, zeros) {
       let lowest = -shift
-      guard zero == zero.rounded(), (lowest...(lowest + Double(rules.steps))).contains(zero) else {
+      let isValue = rules.isClip || (lowest...(lowest + Double(rules.steps))).contains(zero)
+      guard zero == zero.rounded(), isValue else {
         throw fields.failure(
           "the zero point \(zero) is no value of the output_dtype", "y_zero_point")
       }

@@ -1,3 +1,4 @@
+import IR
 import Quantizer
 import ToolKit
 
@@ -15,7 +16,7 @@ enum OverrideTable {
         table.add([entry.name, "alias", "of \(name)"])
       case .pattern(let names):
         counts[0] += 1
-        table.add([entry.name, "pattern", "\(names.count) tensors: \(names.joined(separator: ", "))"])
+        table.add([entry.name, "pattern", "\(counted(names.count, "tensor")): \(names.joined(separator: ", "))"])
       case .withoutEffect(let reason):
         counts[2] += 1
         table.add([entry.name, "without effect", reason])

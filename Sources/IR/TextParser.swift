@@ -191,6 +191,12 @@ private struct TextParser {
     } while accept(";")
     try expect(">")
     guard (2...32).contains(encoding.bitwidth) else { throw fail("bitwidth out of range") }
+    if encoding.bitwidth == 32, encoding.symmetric {
+      // 0 stands for the signed grid.
+      for index in encoding.channels.indices where encoding.channels[index].offset == 0 {
+        encoding.channels[index].offset = .min
+      }
+    }
     if let scales {
       guard encoding.blocks != nil, let grids = scales.grids(bitwidth: encoding.bitwidth) else {
         throw fail("the factors are not those of blocks of channels")

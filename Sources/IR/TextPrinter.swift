@@ -58,11 +58,16 @@ extension Graph {
       parts.append("scale \(scales.channelScales.map { "\($0)" }.joined(separator: " "))")
       parts.append("factor \(scales.factors.map(String.init).joined(separator: " "))")
     } else {
-      let grids = encoding.channels.map { "\($0.scale) \($0.offset)" }
+      let grids = encoding.channels.indices.map { "\(encoding.channels[$0].scale) \(shownOffset(encoding, $0))" }
       parts.append("grid \(grids.joined(separator: " "))")
     }
     if let source { parts.append("from \(source.rawValue)") }
     return "<\(parts.joined(separator: "; "))>"
+  }
+
+  /// As reports show it, where that tells it: 0 for the signed grid of a 32-bit bias.
+  private func shownOffset(_ encoding: Encoding, _ channel: Int) -> Int {
+    encoding.symmetric ? encoding.shownOffset(channel: channel) : Int(encoding.channels[channel].offset)
   }
 
   private func valueText(_ constant: Constant, _ limit: Int) -> String {

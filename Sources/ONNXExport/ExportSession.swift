@@ -162,10 +162,11 @@ final class ExportSession {
     return try name(id)
   }
 
-  /// Adds the node that makes the outputs of `node`, each in a layout, and what quantizes them.
+  /// Adds the node that makes the outputs of `node`, each in a layout, and what quantizes them. The ONNX
+  /// operator has the outputs `behind` before these, which nobody reads.
   func emit(
     _ opType: String, _ inputs: [String], _ attributes: [(String, ONNXAttribute)] = [],
-    for node: Node, layouts: [[Int]], since opset: Int = 1
+    for node: Node, layouts: [[Int]], since opset: Int = 1, behind: [String] = []
   ) throws(Diagnostic) {
     require(opset)
     let raw = zip(node.outputs, layouts).map { id, layout in
@@ -173,7 +174,8 @@ final class ExportSession {
         ? names.unique(graph[id].name + "_raw") : valueName(id, layout)
     }
     for (index, id) in node.outputs.enumerated() { types[raw[index]] = permuted(type(id), layouts[index]) }
-    append(opType, inputs, attributes, outputs: raw, name: node.name)
+    let unread = behind.map { names.unique("\(node.name)_\($0)") }
+    append(opType, inputs, attributes, outputs: unread + raw, name: node.name)
     for (index, id) in node.outputs.enumerated() {
       try finish(id, raw[index], layouts[index])
     }

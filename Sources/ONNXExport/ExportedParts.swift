@@ -5,6 +5,8 @@ enum ONNXAttribute: Sendable, Hashable {
   case int(Int)
   case float(Float)
   case ints([Int])
+  case floats([Float])
+  case strings([String])
   case string(String)
 }
 

@@ -121,6 +121,18 @@ struct ModelPacker {
       message.type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS
       message.ints = arena.array(values.map { Int64($0) })
       message.n_ints = values.count
+    case .floats(let values):
+      message.type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__FLOATS
+      message.floats = arena.array(values)
+      message.n_floats = values.count
+    case .strings(let texts):
+      message.type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRINGS
+      message.strings = arena.array(
+        texts.map { text in
+          let bytes = Array(text.utf8)
+          return ProtobufCBinaryData(len: bytes.count, data: arena.array(bytes))
+        })
+      message.n_strings = texts.count
     case .string(let text):
       message.type = ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING
       let bytes = Array(text.utf8)

@@ -52,7 +52,8 @@ public struct ONNXExportResult: Sendable {
     case 19...20: 9
     case 21...22: 10
     case 23: 11
-    default: 12
+    case 24: 12
+    default: 13
     }
   }
 

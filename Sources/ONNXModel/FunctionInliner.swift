@@ -78,12 +78,10 @@ struct FunctionInliner {
       given[attribute.name] = attribute.value
     }
     for (index, inner) in function.nodes.enumerated() {
-      var node = inner
+      var node = inner.renamed { names[$0] ?? "\(prefix)/\($0)" }
       node.name = prefix + "/" + (inner.name.isEmpty ? "\(inner.opType)_\(index)" : inner.name)
-      node.inputs = inner.inputs.map { names[$0] ?? "\(prefix)/\($0)" }
-      node.outputs = inner.outputs.map { names[$0] ?? "\(prefix)/\($0)" }
       node.opset = function.opsets[""] ?? call.opset
-      node.attributes = inner.attributes.compactMap { attribute in
+      node.attributes = node.attributes.compactMap { attribute in
         guard case .reference(let name) = attribute.value else { return attribute }
         return given[name].map { ONNXAttribute(name: attribute.name, value: $0) }
       }

@@ -27,6 +27,8 @@ final class GraphBuilder {
   private var derived: [Derivation: Value] = [:]
   private var transposes: [Permuted: Value] = [:]
   private var dequantized: [TensorID: Value] = [:]
+  private var widened: [TensorID: Value] = [:]
+  private var widenedConstants: [Int: Value] = [:]
   private var claimed = Set<String>()
   /// Names of the source that stand for a constant under another one.
   private(set) var standIns: [String: Value] = [:]
@@ -142,6 +144,18 @@ final class GraphBuilder {
     graph[id].name = name
   }
 
+  /// Gives up the name of a tensor, which somebody else needs.
+  func release(_ id: TensorID, for kind: String) {
+    let old = graph[id].name
+    let name = free("\(old).\(kind)") { takenTensors.contains($0) || reservedTensors.contains($0) }
+    takenTensors.remove(old)
+    takenTensors.insert(name)
+    graph[id].name = name
+  }
+
+  /// Makes a tensor one of float16: its values are rounded to that.
+  func makeHalf(_ id: TensorID) { graph[id].type.element = .float16 }
+
   /// Whether a tensor already has this name.
   func isTaken(_ name: String) -> Bool { takenTensors.contains(name) }
 
@@ -201,6 +215,36 @@ final class GraphBuilder {
     let made = try emit(DequantizeLinear(grid), [value], node: name, tensors: [name])[0]
     dequantized[id] = made
     return made
+  }
+
+  /// A value of float16 or float64 as one of float32, which is what operators compute in.
+  func widen(_ value: Value) throws(Diagnostic) -> Value {
+    guard value.type.element.isFloat, value.type.element != .float32 else { return value }
+    var result: Value
+    switch value.source {
+    case .constant(let constant):
+      if let known = widenedConstants[value.serial] { return known }
+      result = self.constant(
+        Constant(constant.floats(), shape: value.shape), named: value.name,
+        isSource: value.isNamedBySource, encoding: value.encoding)
+      result.order = value.order
+      result.narrow = value.type.element
+      widenedConstants[value.serial] = result
+    case .tensor(let id):
+      if let known = widened[id] { return known }
+      switch value.type.element {
+      case .float16:
+        result = value
+        result.type.element = .float32
+      case .float64:
+        let name = "\(value.name).float32"
+        result = try emit(Cast(to: .float32), [value], node: name, tensors: [name])[0]
+      default: return value
+      }
+      result.narrow = value.type.element
+      widened[id] = result
+    }
+    return result
   }
 
   private func evaluate(

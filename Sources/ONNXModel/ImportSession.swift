@@ -1,4 +1,5 @@
 import IR
+import Operators
 
 /// One import: the values so far, and everything that was found wrong.
 final class ImportSession {
@@ -7,13 +8,13 @@ final class ImportSession {
   /// Newest operator set whose changes are known here.
   static let newestOpset = 26
 
-  private let model: ONNXModelProto
-  private var decoder: TensorDecoder
+  let model: ONNXModelProto
+  var decoder: TensorDecoder
   private let options: ONNXImporter.Options
-  private let builder: GraphBuilder
+  let builder: GraphBuilder
   private let nodeNames: [String]
   private let opset: Int
-  private var values: [String: Value] = [:]
+  var values: [String: Value] = [:]
   private var producedNames: [String] = []
   private var errors: [Diagnostic] = []
   private var notes: [Diagnostic] = []
@@ -53,7 +54,10 @@ final class ImportSession {
     for node in graph.nodes { tensorNames.formUnion(node.outputs) }
     tensorNames.remove("")
     var read = Set(graph.outputs.map(\.name))
-    for node in graph.nodes { read.formUnion(node.inputs) }
+    for node in graph.nodes {
+      read.formUnion(node.inputs)
+      for body in node.bodies { read.formUnion(body.readNames) }
+    }
     readNames = read
     builder = GraphBuilder(
       name: graph.name.isEmpty ? "model" : graph.name, tensorNames: tensorNames,
@@ -76,7 +80,7 @@ final class ImportSession {
     let order = NodeOrder.sorted(
       model.graph.nodes, names: nodeNames, known: known, errors: &errors)
     reportUnsupported()
-    for index in order { translate(index) }
+    for index in order { translate(model.graph.nodes[index], named: nodeNames[index]) }
     if let error = Diagnostic.combining(errors) { throw error }
   }
 
@@ -135,6 +139,7 @@ final class ImportSession {
         errors.append(copy)
       }
     }
+    shapes.finish()
     symbols = shapes.symbols
     errors += shapes.errors
     notes += shapes.notes
@@ -160,16 +165,25 @@ final class ImportSession {
           "onnx-unsupported-operator",
           "operator \(key) of opset \(opset) is not supported (\(times))",
           at: Diagnostic.Location(node: entry.first),
-          hint: "replace it by supported operators, or leave it out when exporting"))
+          hint: ImportSession.hint(key)))
     }
   }
 
-  private func translation(_ node: ONNXNode) -> ONNXTranslation? {
+  static func hint(_ operatorName: String) -> String {
+    switch operatorName {
+    case "Loop", "Scan":
+      "networks have no loops here: unroll it when exporting, or take it out of the model"
+    case "NonMaxSuppression":
+      "how many boxes it gives depends on the data: end the network before it"
+    default: "replace it by supported operators, or leave it out when exporting"
+    }
+  }
+
+  func translation(_ node: ONNXNode) -> ONNXTranslation? {
     ONNXTranslation.all[node.domain.isEmpty ? node.opType : "\(node.domain).\(node.opType)"]
   }
 
-  private func translate(_ index: Int) {
-    let node = model.graph.nodes[index]
+  func translate(_ node: ONNXNode, named nodeName: String) {
     guard let translation = translation(node) else { return }
     var inputs: [Value?] = []
     for name in node.inputs {
@@ -182,23 +196,36 @@ final class ImportSession {
       }
     }
     do throws(Diagnostic) {
-      try translate(node, index, inputs, by: translation)
+      if node.opType == "If", node.domain.isEmpty {
+        try takeBranch(of: node, named: nodeName, inputs)
+      } else {
+        try translate(node, nodeName, inputs, by: translation)
+      }
     } catch {
-      var copy = error.inNode(nodeNames[index])
+      var copy = error.inNode(nodeName)
       if !copy.message.hasPrefix(node.opType) { copy.message = "\(node.opType): \(copy.message)" }
       errors.append(copy)
     }
   }
 
   private func translate(
-    _ node: ONNXNode, _ index: Int, _ given: [Value?], by translation: ONNXTranslation
+    _ node: ONNXNode, _ nodeName: String, _ given: [Value?], by translation: ONNXTranslation
   ) throws(Diagnostic) {
     // Operators that only move values move codes by moving what they stand for.
     let moved = CodeMovers.grid(node, given)
-    var inputs = given
-    if let moved { inputs = try CodeMovers.floats(node, given, moved, builder) }
+    var inputs: [Value?] = []
+    let staysWide =
+      translation.takesDoubles && given.allSatisfy { $0 == nil || $0?.type.element == .float64 }
+    for value in given {
+      guard let value, !staysWide else {
+        inputs.append(value)
+        continue
+      }
+      inputs.append(try builder.widen(value))
+    }
+    if let moved { inputs = try CodeMovers.floats(node, inputs, moved, builder) }
     let context = NodeContext(
-      builder: builder, node: node, name: nodeNames[index],
+      builder: builder, node: node, name: nodeName,
       opset: node.opset.map { Int($0) } ?? opset, inputs: inputs,
       isOutputUsed: node.outputs.map { !$0.isEmpty && readNames.contains($0) },
       decode: { [self] (value) throws(Diagnostic) in
@@ -211,13 +238,16 @@ final class ImportSession {
     var results = try translation.translate(context)
     try context.finish()
     if let moved { results = try CodeMovers.codes(results, node, moved, builder) }
+    let narrow = inputs.compactMap { $0 }.first { $0.type.element.isFloat }?.narrow
     for (name, value) in zip(node.outputs, results) where !name.isEmpty {
-      if let value { bind(name, value) }
+      guard var value else { continue }
+      if !translation.choosesElement, value.type.element == .float32 { value.narrow = narrow }
+      bind(name, value)
     }
   }
 
   /// Gives a value the name that the source has for it.
-  private func bind(_ name: String, _ value: Value) {
+  func bind(_ name: String, _ value: Value) {
     var bound = value
     switch value.source {
     case .tensor(let id):
@@ -233,7 +263,7 @@ final class ImportSession {
     }
     values[name] = bound
     producedNames.append(name)
-    compare(name, bound.type)
+    compare(name, TensorType(bound.sourceElement, bound.shape))
   }
 
   /// Notes where the model declares another type than the one inferred.
@@ -308,38 +338,6 @@ final class ImportSession {
     }
     return ImportedModel(
       graph: graph, files: decoder.externalFiles, diagnostics: notes, opset: opset)
-  }
-
-  /// The outputs under the names of the source: a value that has another name as well gives it up,
-  /// and where it cannot, a copy is made.
-  private func addOutputs() throws(Diagnostic) {
-    var used = Set<TensorID>()
-    let inputs = Set(builder.graph.inputs)
-    for output in model.graph.outputs {
-      guard let value = values[output.name] else {
-        throw Diagnostic(
-          "onnx-missing-value", "output \(output.name) is made by no node",
-          at: Diagnostic.Location(tensor: output.name))
-      }
-      let id = builder.operand(value)
-      if builder.graph[id].name == output.name && !used.contains(id) {
-        used.insert(id)
-        builder.addOutput(id)
-        continue
-      }
-      let isNeeded = model.graph.outputs.contains { $0.name == builder.graph[id].name }
-      if !used.contains(id), !inputs.contains(id), value.constant == nil, !isNeeded,
-        !builder.isTaken(output.name)
-      {
-        builder.rename(id, to: output.name)
-        used.insert(id)
-        builder.addOutput(id)
-        continue
-      }
-      let copy = builder.copy(value, named: output.name)
-      used.insert(copy)
-      builder.addOutput(copy)
-    }
   }
 
   private func addNotes(_ graph: Graph) {

@@ -6,6 +6,8 @@ struct InputShapes {
   private let options: ONNXImporter.Options
   /// What cannot be resolved.
   private(set) var errors: [Diagnostic] = []
+  /// Inputs with sizes that nothing tells.
+  private var openInputs: [ONNXValueInfo] = []
   /// What is worth a word.
   private(set) var notes: [Diagnostic] = []
 
@@ -91,26 +93,49 @@ struct InputShapes {
       }
     }
     guard !open.isEmpty else { return shape }
-    let text = declared.map { dimension in
-      switch dimension {
-      case .fixed(let size): "\(size)"
-      case .symbol(let symbol): symbols[symbol].map(String.init) ?? symbol
-      case .unknown: "?"
+    openInputs.append(input)
+    return nil
+  }
+
+  /// One error for all inputs whose sizes are open, with the options that give them; call after the last
+  /// ``resolve(_:)``.
+  mutating func finish() {
+    guard let first = openInputs.first else { return }
+    var readers: [String: [String]] = [:]
+    var (names, shapes): ([String], [String]) = ([], [])
+    for input in openInputs {
+      let declared = input.shape ?? []
+      let text = declared.map { dimension in
+        switch dimension {
+        case .fixed(let size): "\(size)"
+        case .symbol(let symbol): symbols[symbol].map(String.init) ?? symbol
+        case .unknown: "?"
+        }
+      }
+      shapes.append("\(input.name) [\(text.joined(separator: ", "))]")
+      for case .symbol(let symbol) in declared where symbols[symbol] == nil {
+        if readers[symbol] == nil { names.append(symbol) }
+        if readers[symbol]?.last != input.name { readers[symbol, default: []].append(input.name) }
       }
     }
-    let example = zip(text, declared).map { part, dimension in
-      if case .fixed = dimension { return part }
-      return Int(part) == nil ? "1" : part
+    var options = names.map { "--onnx_define_symbol \($0) 1" }
+    var whole: [String] = []
+    for input in openInputs {
+      let sizes = (input.shape ?? []).map { dimension in
+        if case .fixed(let size) = dimension { return "\(size)" }
+        if case .symbol(let symbol) = dimension { return symbols[symbol].map(String.init) ?? "1" }
+        return "1"
+      }
+      whole.append("-d \(input.name) \(sizes.joined(separator: ","))")
+      if input.shape?.contains(.unknown) ?? false, let last = whole.last { options.append(last) }
     }
-    var commands = Set(open.filter { $0 != "?" }).sorted().map { "--onnx_define_symbol \($0) 1" }
-    if open.contains("?") { commands = [] }
-    commands.append("-d \(input.name) \(example.joined(separator: ","))")
+    let list = names.map { "\($0) (\((readers[$0] ?? []).joined(separator: ", ")))" }
+    let symbolText = list.isEmpty ? "" : "; symbols: \(list.joined(separator: ", "))"
     errors.append(
       Diagnostic(
-        "onnx-open-shape",
-        "input \(input.name) has the shape [\(text.joined(separator: ", "))] with open sizes",
-        at: Diagnostic.Location(tensor: input.name),
-        hint: "give them: " + commands.joined(separator: " or ")))
-    return nil
+        "onnx-open-shape", "sizes of inputs are open: \(shapes.joined(separator: ", "))\(symbolText)",
+        at: Diagnostic.Location(tensor: first.name),
+        hint: "give them, with your sizes: \(options.joined(separator: " "))"
+          + (names.isEmpty ? "" : ", or \(whole.joined(separator: " "))")))
   }
 }

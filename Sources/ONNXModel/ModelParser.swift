@@ -74,11 +74,15 @@ enum ModelParser {
   }
 
   private static func node(_ node: Onnx__NodeProto) -> ONNXNode {
-    ONNXNode(
+    var result = ONNXNode(
       name: text(node.name), opType: text(node.op_type), domain: standardized(text(node.domain)),
       inputs: texts(node.input, node.n_input), outputs: texts(node.output, node.n_output),
       attributes: items(node.attribute, node.n_attribute).map(attribute),
       overload: text(node.overload))
+    for attribute in result.attributes {
+      if case .graph(let body) = attribute.value { result.captured += body.capturedNames }
+    }
+    return result
   }
 
   private static func attribute(_ attribute: Onnx__AttributeProto) -> ONNXAttribute {
@@ -107,7 +111,10 @@ enum ModelParser {
         return .other("sparse tensor without a value")
       }
       return .sparse(value)
-    case 5, 10: return .other("graph")
+    case 5:
+      guard let pointer = attribute.g else { return .other("graph without a value") }
+      return .graph(graph(pointer.pointee))
+    case 10: return .other("list of graphs")
     case 9, 12: return .other("list of tensors")
     default: return .other("value of kind \(kind)")
     }

@@ -11,7 +11,7 @@ struct ONNXModelProto: Sendable {
   var functions: [String: ONNXFunction]
 }
 
-/// A graph: the model's own or one in an attribute (of which only the fact is kept).
+/// A graph: the model's own or one in an attribute.
 struct ONNXGraph: Sendable {
   var name: String
   var nodes: [ONNXNode] = []
@@ -34,6 +34,9 @@ struct ONNXNode: Sendable {
   var overload = ""
   /// Version of the standard operator set where it is not the model's: in the body of a function.
   var opset: Int64?
+
+  /// Names that graphs in its attributes read from outside.
+  var captured: [String] = []
 
   /// Domain and name of the operator or function.
   var callee: String {
@@ -69,9 +72,11 @@ enum ONNXAttributeValue: Sendable {
   case ints([Int64])
   case strings([String])
   case sparse(ONNXSparseTensor)
+  /// The body of a branch or loop.
+  case graph(ONNXGraph)
   /// Within a function: the attribute of the call that gives the value.
   case reference(String)
-  /// A kind that no translation reads: graphs, types, lists of tensors.
+  /// A kind that no translation reads: lists of graphs, types, lists of tensors.
   case other(String)
 }
 

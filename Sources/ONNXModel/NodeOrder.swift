@@ -25,7 +25,7 @@ enum NodeOrder {
     var readers = [[Int]](repeating: [], count: nodes.count)
     var isInOrder = true
     for (index, node) in nodes.enumerated() {
-      for input in Set(node.inputs).sorted() where !input.isEmpty && !known.contains(input) {
+      for input in Set(node.inputs + node.captured).sorted() where !input.isEmpty && !known.contains(input) {
         guard let source = producer[input] else {
           errors.append(
             Diagnostic(

@@ -10,6 +10,8 @@ public struct ImportedModel: Sendable {
   public var diagnostics: [Diagnostic]
   /// Version of the standard operator set.
   public var opset: Int
+  /// How often each operator type occurs in the file's graph.
+  public var operators: [String: Int] = [:]
 }
 
 /// Reads ONNX models.
@@ -41,6 +43,7 @@ public enum ONNXImporter {
       try session.run()
       var result = try session.finish()
       result.files.insert(path, at: 0)
+      for node in model.graph.nodes { result.operators[node.opType, default: 0] += 1 }
       return result
     } catch {
       throw error.inFile(path)

@@ -8,10 +8,16 @@ struct ONNXTranslation: Sendable {
   /// ONNX's name of the operator; with the domain in front where that is not the standard one.
   let opType: String
   let translate: Translate
+  /// Whether the results have element types of their own, not that of the first float operand.
+  let choosesElement: Bool
+  /// Whether operands that are all float64 stay so.
+  let takesDoubles: Bool
 
   /// A translation of `opType`.
-  init(_ opType: String, _ translate: @escaping Translate) {
+  init(_ opType: String, choosesElement: Bool = false, takesDoubles: Bool = false, _ translate: @escaping Translate) {
     self.opType = opType
+    self.choosesElement = choosesElement
+    self.takesDoubles = takesDoubles
     self.translate = translate
   }
 
@@ -20,7 +26,8 @@ struct ONNXTranslation: Sendable {
     let lists = [
       convolutions, pools, normalizations, activations, binaries, unaries, matrices, reductions,
       shapes, slices, joins, constants, truths, axisNormalizations, selections, indexings, positions,
-      quantizations, integerProducts, operatorsOnCodes,
+      quantizations, integerProducts, operatorsOnCodes, resizings, recurrences, attentions, bits,
+      contractions, dataDependent, branches, samplings,
     ]
     return Dictionary(
       lists.joined().map { ($0.opType, $0) }, uniquingKeysWith: { first, _ in first })

@@ -26,6 +26,13 @@ struct Value {
   /// The name in the source of the float constant that constant codes were made of.
   var origin: String?
 
+  /// The source's element type where it is another than that of ``type``: float16 and float64 are computed in
+  /// float32.
+  var narrow: DataType?
+
+  /// The element type that the source has for this value.
+  var sourceElement: DataType { narrow ?? type.element }
+
   /// The constant, nil for what is computed at run time.
   var constant: Constant? {
     if case .constant(let constant) = source { return constant }

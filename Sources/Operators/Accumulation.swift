@@ -1,13 +1,25 @@
 import IR
 
-/// Running sums along an axis: float32 (added up in Double) and integers (wrapping).
-/// Source: QNN operator definition CumulativeSum.
-public struct CumulativeSum: Operator {
-  public static let typeName = "CumulativeSum"
+/// How ``Cumulation`` joins elements.
+public protocol CumulationKind: Sendable {
+  /// QNN's operator name.
+  static var typeName: String { get }
+  /// What stands before the first element.
+  static var start: Int { get }
+  /// Joins one more number.
+  static func join(_ total: Double, _ x: Double) -> Double
+  /// Joins one more integer, wrapping.
+  static func join(_ total: Int, _ x: Int) -> Int
+}
+
+/// Running sums or products along an axis: float32 (joined in Double) and integers (wrapping).
+/// Source: QNN operator definition CumulativeSum; products are ours.
+public struct Cumulation<Kind: CumulationKind>: Operator {
+  public static var typeName: String { Kind.typeName }
   public var axis: Int
-  /// Whether an element itself is left out of its sum.
+  /// Whether an element itself is left out of its result.
   public var exclusive: Bool
-  /// Whether sums run from the end of the axis.
+  /// Whether results run from the end of the axis.
   public var reverse: Bool
 
   /// Makes the operator over a non-negative axis.
@@ -35,7 +47,7 @@ public struct CumulativeSum: Operator {
   }
   public func sinking(permutation: [Int]) -> (any Operator)? {
     guard permutation.indices.contains(axis) else { return nil }
-    return CumulativeSum(axis: permutation[axis], exclusive: exclusive, reverse: reverse)
+    return Cumulation(axis: permutation[axis], exclusive: exclusive, reverse: reverse)
   }
   public func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
     let x = try required(inputs, 0)
@@ -47,15 +59,15 @@ public struct CumulativeSum: Operator {
     let (from, to) = (x.elements(as: Float.self), outputs[0].elements(as: Float.self))
     for line in 0..<(x.type.count / count) {
       let start = line / inner * inner * count + line % inner
-      var (sum, total) = (0.0, 0)
+      var (sum, total) = (Double(Kind.start), Kind.start)
       for step in 0..<count {
         let place = start + (reverse ? count - 1 - step : step) * inner
         if isFloat {
-          let next = sum + Double(from[place])
+          let next = Kind.join(sum, Double(from[place]))
           to[place] = Float(exclusive ? sum : next)
           sum = next
         } else {
-          let next = total &+ access.load(x.bytes, place)
+          let next = Kind.join(total, access.load(x.bytes, place))
           access.store(exclusive ? total : next, outputs[0].bytes, place)
           total = next
         }
@@ -63,3 +75,21 @@ public struct CumulativeSum: Operator {
     }
   }
 }
+
+/// Sums.
+public enum SumCumulation: CumulationKind {
+  public static let typeName = "CumulativeSum"
+  public static let start = 0
+  public static func join(_ total: Double, _ x: Double) -> Double { total + x }
+  public static func join(_ total: Int, _ x: Int) -> Int { total &+ x }
+}
+/// Products.
+public enum ProductCumulation: CumulationKind {
+  public static let typeName = "CumulativeProduct"
+  public static let start = 1
+  public static func join(_ total: Double, _ x: Double) -> Double { total * x }
+  public static func join(_ total: Int, _ x: Int) -> Int { total &* x }
+}
+
+public typealias CumulativeSum = Cumulation<SumCumulation>
+public typealias CumulativeProduct = Cumulation<ProductCumulation>

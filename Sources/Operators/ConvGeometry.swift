@@ -1,5 +1,31 @@
 import IR
 
+/// How many spatial axes an operator with a window has.
+public protocol SpatialAxes: Sendable {
+  /// Number of spatial axes.
+  static var count: Int { get }
+  /// End of QNN's operator names.
+  static var suffix: String { get }
+}
+
+extension SpatialAxes {
+  /// A 1 for each axis.
+  public static var ones: [Int] { [Int](repeating: 1, count: count) }
+  /// Padding of nothing.
+  public static var noPads: [Int] { [Int](repeating: 0, count: 2 * count) }
+}
+
+/// Images: [N, H, W, C].
+public enum TwoAxes: SpatialAxes {
+  public static let count = 2
+  public static let suffix = "2d"
+}
+/// Volumes: [N, D, H, W, C].
+public enum ThreeAxes: SpatialAxes {
+  public static let count = 3
+  public static let suffix = "3d"
+}
+
 /// What convolutions and pools share: window, stride, dilation and padding of each spatial axis.
 public struct WindowGeometry: Sendable, Hashable {
   /// Window size per spatial axis.
@@ -32,5 +58,60 @@ public struct WindowGeometry: Sendable, Hashable {
       sizes.append((padded - reach) / stride[axis] + 1)
     }
     return sizes
+  }
+}
+
+extension WindowGeometry {
+  /// The same window over volumes: images are volumes of depth 1.
+  var inThreeAxes: WindowGeometry {
+    let missing = 3 - filter.count
+    let ones = [Int](repeating: 1, count: missing)
+    let zeros = [Int](repeating: 0, count: 2 * missing)
+    return WindowGeometry(
+      filter: ones + filter, stride: ones + stride, dilation: ones + dilation, pads: zeros + pads)
+  }
+}
+
+/// A channel-last shape with three spatial axes.
+func inThreeAxes(_ shape: [Int]) -> [Int] {
+  let ones = [Int](repeating: 1, count: 5 - shape.count)
+  return Array(shape.prefix(1)) + ones + Array(shape.dropFirst())
+}
+
+/// Walks the windows over a volume: `start` gets the number of each output pixel, then `tap` that number,
+/// the number of an input pixel in its window, and the place of that pixel in the window.
+@inline(__always)
+func forEachTap(
+  _ input: [Int], _ output: [Int], _ geometry: WindowGeometry, start: (Int) -> Void,
+  tap: (Int, Int, Int) -> Void
+) {
+  let (depth, height, width) = (input[1], input[2], input[3])
+  let (stride, dilation, pads, filter) =
+    (geometry.stride, geometry.dilation, geometry.pads, geometry.filter)
+  var position = 0
+  for n in 0..<output[0] {
+    for oz in 0..<output[1] {
+      for oy in 0..<output[2] {
+        for ox in 0..<output[3] {
+          start(position)
+          for kz in 0..<filter[0] {
+            let iz = oz * stride[0] + kz * dilation[0] - pads[0]
+            if iz < 0 || iz >= depth { continue }
+            for ky in 0..<filter[1] {
+              let iy = oy * stride[1] + ky * dilation[1] - pads[2]
+              if iy < 0 || iy >= height { continue }
+              for kx in 0..<filter[2] {
+                let ix = ox * stride[2] + kx * dilation[2] - pads[4]
+                if ix < 0 || ix >= width { continue }
+                tap(
+                  position, ((n * depth + iz) * height + iy) * width + ix,
+                  (kz * filter[1] + ky) * filter[2] + kx)
+              }
+            }
+          }
+          position += 1
+        }
+      }
+    }
   }
 }

@@ -1,6 +1,6 @@
 import IR
 
-/// Converts the element type: float32, the integers and bool.
+/// Converts the element type: float32, float64 (at the border of a graph), the integers and bool.
 public struct Cast: Operator {
   public static let typeName = "Cast"
   /// Element type of the output.
@@ -20,38 +20,52 @@ public struct Cast: Operator {
     let x = try required(inputs, 0, "input")
     for type in [x.element, to] {
       try check(
-        type == .float32 || type.isInteger || type == .bool,
+        type == .float32 || type == .float64 || type.isInteger || type == .bool,
         "Cast is not available for \(type.rawValue)")
     }
     return [TensorType(to, x.shape)]
   }
   public var quantization: QuantizationRule {
-    QuantizationRule(outputs: [.own])
+    QuantizationRule(outputs: [to == .float64 ? .unquantized : .own])
   }
   public func sinking(permutation: [Int]) -> (any Operator)? { self }
   public func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
     let x = try required(inputs, 0)
     let (source, target) = (x.type.element, outputs[0].type.element)
     if source == target { return outputs[0].bytes.copyMemory(from: x.bytes) }
-    let (load, store) = (IntegerAccess(element: source), IntegerAccess(element: target))
+    let (load, access) = (IntegerAccess(element: source), IntegerAccess(element: target))
     for index in 0..<x.type.count {
-      if source == .float32 {
-        let value = x.elements(as: Float.self)[index]
-        if target == .bool {
-          store.store(value != 0 ? 1 : 0, outputs[0].bytes, index)
+      if source.isFloat {
+        let value =
+          source == .float32
+          ? Double(x.elements(as: Float.self)[index]) : x.elements(as: Double.self)[index]
+        if target.isFloat {
+          store(value, outputs[0], index)
+        } else if target == .bool {
+          access.store(value != 0 ? 1 : 0, outputs[0].bytes, index)
         } else {
           let whole = value.rounded(.towardZero)
           let limited = whole.isNaN ? 0 : min(max(whole, -0x1p62), 0x1p62)
-          store.store(Int(limited), outputs[0].bytes, index)
+          access.store(Int(limited), outputs[0].bytes, index)
         }
       } else {
         let value = load.load(x.bytes, index)
         if target == .float32 {
           outputs[0].elements(as: Float.self)[index] = Float(value)
+        } else if target == .float64 {
+          store(Double(value), outputs[0], index)
         } else {
-          store.store(target == .bool ? (value != 0 ? 1 : 0) : value, outputs[0].bytes, index)
+          access.store(target == .bool ? (value != 0 ? 1 : 0) : value, outputs[0].bytes, index)
         }
       }
+    }
+  }
+
+  private func store(_ value: Double, _ output: MutableTensorView, _ index: Int) {
+    if to == .float64 {
+      output.elements(as: Double.self)[index] = value
+    } else {
+      output.elements(as: Float.self)[index] = Float(value)
     }
   }
 }

@@ -7,8 +7,12 @@ public protocol BinaryFunction: Sendable {
   static var typeName: String { get }
   /// The value for a pair of elements.
   static func apply(_ a: Float, _ b: Float) -> Float
+  /// The value for a pair of float64; nil where the function has no such form.
+  static func apply(wide a: Double, _ b: Double) -> Double?
   /// The value for a pair of integers (wrapping); nil where it is undefined.
   static func apply(integer a: Int, _ b: Int) -> Int?
+  /// Whether floats are taken; where not, only integers are.
+  static var takesFloats: Bool { get }
   /// Role in fused pairs.
   static var fusion: QuantizationRule.Fusion { get }
   /// Role of input 1.
@@ -16,11 +20,14 @@ public protocol BinaryFunction: Sendable {
 }
 
 extension BinaryFunction {
+  public static func apply(wide a: Double, _ b: Double) -> Double? { nil }
+  public static var takesFloats: Bool { true }
   public static var fusion: QuantizationRule.Fusion { .none }
   public static var second: QuantizationRule.Input { .activation }
 }
 
-/// Applies a function of two operands element by element, numpy broadcasting; both have one type.
+/// Applies a function of two operands element by element, numpy broadcasting; both have one type: float32,
+/// integers, and for the four rules of arithmetic float64.
 public struct ElementWiseBinary<Function: BinaryFunction>: Operator {
   public static var typeName: String { Function.typeName }
   /// Makes the operator.
@@ -31,12 +38,19 @@ public struct ElementWiseBinary<Function: BinaryFunction>: Operator {
     let a = try required(inputs, 0, "in0")
     let b = try required(inputs, 1, "in1")
     try check(a.element == b.element, "operands differ in type: \(a) and \(b)")
-    if !a.element.isInteger { try requireFloat(a, Self.typeName) }
+    let isWide = a.element == .float64 && Function.apply(wide: 1, 1) != nil
+    if !a.element.isInteger && !isWide {
+      try requireFloat(a, Self.typeName)
+      try check(Function.takesFloats, "\(Self.typeName) takes integers, not \(a)")
+    }
     return [TensorType(a.element, try broadcastShape(a.shape, b.shape))]
   }
 
   public var quantization: QuantizationRule {
-    QuantizationRule(inputs: [.activation, Function.second], fusion: Function.fusion)
+    guard Function.takesFloats else {
+      return QuantizationRule(inputs: [.unquantized], outputs: [.unquantized])
+    }
+    return QuantizationRule(inputs: [.activation, Function.second], fusion: Function.fusion)
   }
   public func sinking(permutation: [Int]) -> (any Operator)? { self }
 
@@ -64,6 +78,17 @@ public struct ElementWiseBinary<Function: BinaryFunction>: Operator {
       if failed { throw Diagnostic("integer-undefined", "\(Self.typeName) is undefined here") }
       return
     }
+    if a.type.element == .float64 {
+      let (x, y) = (a.elements(as: Double.self), b.elements(as: Double.self))
+      let target = outputs[0].elements(as: Double.self)
+      forEachRow(shape, aSteps, bSteps) { out, aStart, bStart in
+        for index in 0..<row {
+          target[out + index] =
+            Function.apply(wide: x[aStart + index * aInner], y[bStart + index * bInner]) ?? .nan
+        }
+      }
+      return
+    }
     guard let ap = a.elements(as: Float.self).baseAddress,
       let bp = b.elements(as: Float.self).baseAddress,
       let yp = outputs[0].elements(as: Float.self).baseAddress
@@ -86,6 +111,7 @@ public struct ElementWiseBinary<Function: BinaryFunction>: Operator {
 public enum AddFunction: BinaryFunction {
   public static let typeName = "ElementWiseAdd"
   public static func apply(_ a: Float, _ b: Float) -> Float { a + b }
+  public static func apply(wide a: Double, _ b: Double) -> Double? { a + b }
   public static func apply(integer a: Int, _ b: Int) -> Int? { a &+ b }
   public static var fusion: QuantizationRule.Fusion { .arithmetic }
 }
@@ -93,18 +119,21 @@ public enum AddFunction: BinaryFunction {
 public enum SubtractFunction: BinaryFunction {
   public static let typeName = "ElementWiseSubtract"
   public static func apply(_ a: Float, _ b: Float) -> Float { a - b }
+  public static func apply(wide a: Double, _ b: Double) -> Double? { a - b }
   public static func apply(integer a: Int, _ b: Int) -> Int? { a &- b }
 }
 /// a * b.
 public enum MultiplyFunction: BinaryFunction {
   public static let typeName = "ElementWiseMultiply"
   public static func apply(_ a: Float, _ b: Float) -> Float { a * b }
+  public static func apply(wide a: Double, _ b: Double) -> Double? { a * b }
   public static func apply(integer a: Int, _ b: Int) -> Int? { a &* b }
 }
 /// a / b; integers truncate towards zero.
 public enum DivideFunction: BinaryFunction {
   public static let typeName = "ElementWiseDivide"
   public static func apply(_ a: Float, _ b: Float) -> Float { a / b }
+  public static func apply(wide a: Double, _ b: Double) -> Double? { a / b }
   public static func apply(integer a: Int, _ b: Int) -> Int? {
     b == 0 ? nil : a.dividedReportingOverflow(by: b).partialValue
   }

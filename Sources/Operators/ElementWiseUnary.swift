@@ -9,11 +9,14 @@ public protocol UnaryFunction: Sendable {
   static func apply(_ x: Float) -> Float
   /// The value for an integer element; nil where the function has no integer form.
   static func apply(integer x: Int) -> Int?
+  /// Whether floats are taken; where not, only integers are.
+  static var takesFloats: Bool { get }
   /// What the output's encoding is.
   static var output: QuantizationRule.Output { get }
 }
 
 extension UnaryFunction {
+  public static var takesFloats: Bool { true }
   public static func apply(integer x: Int) -> Int? { nil }
   public static var output: QuantizationRule.Output { .own }
 }
@@ -28,6 +31,7 @@ public struct ElementWiseUnary<Function: UnaryFunction>: Operator {
     let x = try required(inputs, 0, "input")
     if x.element.isInteger && Function.apply(integer: 1) != nil { return [x] }
     try requireFloat(x, Self.typeName)
+    try check(Function.takesFloats, "\(Self.typeName) takes integers, not \(x)")
     return [x]
   }
   public var quantization: QuantizationRule { QuantizationRule(outputs: [Function.output]) }

@@ -3,9 +3,14 @@ import IR
 extension OperatorRegistry {
   /// Every operator of the project. To add one: its file, and its type in this list.
   public static let standard = OperatorRegistry([
-    Conv2d.self, DepthWiseConv2d.self, TransposeConv2d.self, FullyConnected.self, MatMul.self,
+    Conv2d.self, Conv3d.self, DepthWiseConv2d.self, TransposeConv2d.self, TransposeConv3d.self,
+    FullyConnected.self, MatMul.self,
     Batchnorm.self,
-    PoolMax2d.self, PoolAvg2d.self,
+    PoolMax2d.self, PoolMax3d.self, PoolAvg2d.self, PoolAvg3d.self, PoolMaxIndices2d.self,
+    PoolMaxIndices3d.self, Resize.self, ResizeBilinear.self, ResizeNearestNeighbor.self,
+    DepthToSpace.self, SpaceToDepth.self, ChannelShuffle.self, GridSample.self,
+    RoiAlign.self,
+    Rnn.self, Gru.self, Lstm.self, ReverseSequence.self,
     Relu.self, ReluMinMax.self, LeakyRelu.self, Prelu.self, HardSwish.self, Elu.self,
     HardSigmoid.self, Softmax.self, LogSoftmax.self,
     ElementWiseExp.self, ElementWiseLog.self, ElementWiseNeg.self, ElementWiseAbs.self,
@@ -16,7 +21,9 @@ extension OperatorRegistry {
     ElementWiseDivide.self, ElementWiseMaximum.self, ElementWiseMinimum.self,
     ElementWisePower.self, ElementWiseMod.self, ElementWiseFmod.self,
     ReduceMean.self, ReduceSum.self, ReduceMax.self, ReduceMin.self, ReduceProd.self,
-    CumulativeSum.self, Argmax.self, Argmin.self, TopK.self, OneHot.self,
+    CumulativeSum.self, CumulativeProduct.self, BitwiseAnd.self, BitwiseOr.self, BitwiseXor.self,
+    BitwiseNot.self, BitShiftLeft.self, BitShiftRight.self, BitCast.self,
+    Argmax.self, Argmin.self, TopK.self, OneHot.self,
     Reshape.self, Transpose.self, Expand.self, Tile.self, Concat.self, Split.self,
     StridedSlice.self, Gather.self, GatherElements.self, GatherNd.self, ScatterElements.self,
     ScatterNd.self, Pad.self,

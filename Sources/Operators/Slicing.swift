@@ -119,7 +119,7 @@ public struct Gather: Operator {
 public struct Pad: Operator {
   public static let typeName = "Pad"
   /// What the border holds.
-  public enum Scheme: String, Sendable { case constant, reflect, edge }
+  public enum Scheme: String, Sendable { case constant, reflect, edge, wrap }
   /// [before, after] of axis 0, then of axis 1, ...
   public var padAmount: [Int]
   public var scheme: Scheme
@@ -158,7 +158,7 @@ public struct Pad: Operator {
       if before + after > 0 && scheme != .constant {
         let limit = scheme == .reflect ? shape[axis] - 1 : shape[axis]
         try check(
-          shape[axis] > 0 && (scheme == .edge || (before <= limit && after <= limit)),
+          shape[axis] > 0 && (scheme != .reflect || (before <= limit && after <= limit)),
           "padding \(before), \(after) is too wide for axis \(axis) of \(x)")
       }
       shape[axis] += before + after
@@ -211,6 +211,8 @@ public struct Pad: Operator {
         var index = out / strides[axis] % shape[axis] - padAmount[2 * axis]
         if scheme == .edge {
           index = min(max(index, 0), size - 1)
+        } else if scheme == .wrap {
+          index = (index % size + size) % size
         } else if index < 0 {
           index = -index
         } else if index >= size {

@@ -24,7 +24,7 @@ public struct FoldBatchNorm: Pass {
         let shift = node.inputs[2].flatMap({ graph[$0].constant })
       else { continue }
       let layer = graph[layerID]
-      guard layer.op is Conv2d || layer.op is DepthWiseConv2d || layer.op is FullyConnected,
+      guard Self.isLayer(layer.op),
         case .weight(let axis, _) = layer.op.quantization.input(1), let weightID = layer.inputs[1],
         let weight = graph[weightID].constant, weight.type.element == .float32,
         graph[weightID].state == .open
@@ -76,6 +76,16 @@ public struct FoldBatchNorm: Pass {
     }
     return graph.add(
       Tensor(name: names.unique(graph[id].name), type: value.type, constant: value))
+  }
+
+  /// Whether an operator is linear, with a weight and a bias for each channel of its last axis.
+  static func isLayer(_ op: any Operator) -> Bool {
+    switch op {
+    case is Conv2d, is Conv3d, is DepthWiseConv2d, is TransposeConv2d, is TransposeConv3d,
+      is FullyConnected:
+      true
+    default: false
+    }
   }
 
   /// The weight with every channel along `axis` multiplied by its factor.

@@ -14,13 +14,17 @@ public struct FoldPadding: Pass {
     let border = Set(graph.outputs)
     for node in graph.nodes {
       guard let pad = node.op as? Pad, pad.scheme == .constant, pad.value == 0,
-        pad.padAmount.count == 8, pad.padAmount[0...1] == [0, 0], pad.padAmount[6...7] == [0, 0],
+        [8, 10].contains(pad.padAmount.count), pad.padAmount.prefix(2) == [0, 0],
+        pad.padAmount.suffix(2) == [0, 0],
         let output = node.outputs.first, !border.contains(output),
         readers[output.index].count == 1, let reader = readers[output.index].first,
         graph[reader].inputs.first == output
       else { continue }
-      let extra = Array(pad.padAmount[2...5])
+      let extra = Array(pad.padAmount.dropFirst(2).dropLast(2))
       if var conv = graph[reader].op as? Conv2d {
+        conv.padAmount = zip(conv.padAmount, extra).map { $0 + $1 }
+        graph[reader].op = conv
+      } else if var conv = graph[reader].op as? Conv3d {
         conv.padAmount = zip(conv.padAmount, extra).map { $0 + $1 }
         graph[reader].op = conv
       } else if var conv = graph[reader].op as? DepthWiseConv2d {

@@ -20,7 +20,7 @@ public struct Pipeline: Sendable {
 
   /// What qconvert runs between import and container.
   public static let standard = Pipeline([
-    FoldConstants(), SinkTransposes(), FoldConstantsAgain(), FoldBatchNorm(), FuseBias(),
+    FoldConstants(), FuseChannelShuffle(), SinkTransposes(), FoldConstantsAgain(), FoldBatchNorm(), FuseBias(),
     FoldPadding(), FuseLayerNorm(), FuseGelu(), CanonicalizeActivations(), AbsorbQuantization(),
     FlattenIntoWeights(), SimplifyReshapes(),
     RemoveDeadCode(), RestoreNames(),

@@ -18,6 +18,12 @@ struct CalibrationOptions: ParsableArguments {
     name: .customLong("save_stats"),
     help: ArgumentHelp("Keep what calibration observed.", valueName: "file"))
   var saveStats: String?
+  @Option(
+    name: .customLong("activation_cache"),
+    help: ArgumentHelp(
+      "Most memory for activations kept from one step of calibration to the next (default: 1024).",
+      valueName: "MB"))
+  var activationCache: Int?
   @Flag(
     name: [
       .customShort("f"), .customLong("enable_float_fallback"), .customLong("float_fallback"),
@@ -37,8 +43,11 @@ struct CalibrationOptions: ParsableArguments {
       ("--input_list", inputList != nil), ("--load_stats", !loadStats.isEmpty),
       ("--enable_float_fallback", floatFallback),
     ].filter(\.1).map(\.0)
-    if sources.count > 1 {
+    if floatFallback, sources.count > 1 {
       throw ValidationError("\(sources.joined(separator: " and ")) exclude each other")
+    }
+    if let activationCache, !(0...1 << 24).contains(activationCache) {
+      throw ValidationError("--activation_cache must be 0 to \(1 << 24) megabytes, not \(activationCache)")
     }
     if floatFallback, saveStats != nil {
       throw ValidationError("--save_stats and --enable_float_fallback exclude each other")
@@ -49,17 +58,24 @@ struct CalibrationOptions: ParsableArguments {
     }
   }
 
-  /// Bytes that algorithms may keep of all samples together.
-  var cacheBytes: Int { 1024 << 20 }
+  /// Bytes that activations may take from one step to the next.
+  var cacheBytes: Int { (activationCache ?? 1024) << 20 }
 
   /// Whether there is something to make encodings of.
   var hasSource: Bool { inputList != nil || !loadStats.isEmpty || floatFallback }
+
+  /// The backends that ran samples, of the statistics and of this run, as the container records them.
+  func backendNames(_ statistics: Statistics?, _ runsSamples: Bool) -> String {
+    var names = Set((statistics?.backends ?? []).map { BackendName(describedAs: $0).rawValue })
+    if runsSamples { names.insert((backend ?? .onednn).rawValue) }
+    return EffectiveOptions.list(names.sorted())
+  }
 
   /// Names of the given options that are of use beside one of those only.
   var given: [String] {
     let all: [(String, Bool)] = [
       ("save_stats", saveStats != nil), ("use_native_input_files", nativeInputs),
-      ("backend", backend != nil), ("jobs", jobs.jobs != nil),
+      ("backend", backend != nil), ("jobs", jobs.jobs != nil), ("activation_cache", activationCache != nil),
     ]
     return all.filter(\.1).map(\.0)
   }
@@ -91,13 +107,13 @@ struct CalibrationOptions: ParsableArguments {
     return CalibrationSamples(source: source, addedOutputs: added.map { graph[$0].name })
   }
 
-  /// Runs the samples, or reads and merges what was observed before.
+  /// Reads and merges what was observed before, or runs the samples.
   func statistics(
     _ graph: Graph, _ samples: CalibrationSamples?, _ options: QuantizerOptions, histograms: Bool = false,
     _ session: ToolSession
   ) throws(Diagnostic) -> Statistics {
     let statistics: Statistics
-    if let source = samples?.source {
+    if loadStats.isEmpty, let source = samples?.source {
       statistics = try session.phase("calibrate") { () throws(Diagnostic) in
         var observing = ObservationOptions(options)
         if saveStats != nil || histograms { observing.histograms = true }
@@ -145,7 +161,7 @@ struct CalibrationOptions: ParsableArguments {
         graph, float: float, options: options, backend: (backend ?? .onednn).backend,
         sampleCount: source.count,
         load: { (index) throws(Diagnostic) in try source.load(index) },
-        jobs: workers(graph, source), sampleName: { source.name(of: $0) },
+        jobs: workers(graph, source), cacheBytes: cacheBytes, sampleName: { source.name(of: $0) },
         progress: { _, _ in progress.advance() })
     }
   }
@@ -167,6 +183,9 @@ struct CalibrationSamples {
 }
 
 extension BackendName {
+  /// The backend that describes itself by these words in statistics.
+  init(describedAs text: String) { self = text == ReferenceBackend().description ? .reference : .onednn }
+
   /// The backend of this name.
   var backend: any Backend {
     switch self {

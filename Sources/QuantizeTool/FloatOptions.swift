@@ -68,12 +68,23 @@ public struct PreserveOptions: ParsableArguments {
   /// Whether it is given.
   var isGiven: Bool { !names.isEmpty }
 
+  /// Adds names, unless all are kept anyway.
+  public mutating func keep(_ more: [String]) {
+    if names != [""] { names += more.filter { !names.contains($0) } }
+  }
+
   /// What a container records of a run without this option.
   public static var none: [String: String] { ["preserve_io_datatype": EffectiveOptions.list([])] }
 
   /// What a container records.
   public var effective: [String: String] {
     ["preserve_io_datatype": names == [""] ? "all" : EffectiveOptions.list(names.sorted())]
+  }
+
+  /// Throws where the graph has no input or output of a given name.
+  func check(_ graph: Graph) throws(Diagnostic) {
+    guard isGiven, names != [""] else { return }
+    _ = try borderTensors(graph, names)
   }
 
   /// Applies it to a graph; one that is not materialised has the model's own types anyway.

@@ -46,19 +46,33 @@ public struct QuantizeOptions: ParsableArguments {
     if quantsim.isGiven, let other = others.first(where: \.1) {
       throw ValidationError("--quantsim_config and \(other.0) exclude each other")
     }
-    let needing = RecoveryAlgorithm.allCases.filter { recovery.wanted.contains($0) && $0.needsSamples }
-    if hasSource, let name = needing.first, calibration.inputList == nil {
-      throw ValidationError("--apply_algorithms \(name.rawValue) needs --input_list")
-    }
     if calibration.floatFallback, !recovery.wanted.isEmpty {
       throw ValidationError("--apply_algorithms and --enable_float_fallback exclude each other")
     }
-    if hasSource, quantization.calibrationOrder == .sequential, calibration.inputList == nil {
-      throw ValidationError("--calibration_order sequential needs --input_list")
+    if hasSource, calibration.inputList == nil, let option = optionThatNeedsSamples {
+      throw ValidationError("\(option) needs --input_list")
     }
-    if suggesting.isGiven, hasSource, calibration.inputList == nil {
-      throw ValidationError("--suggest_overrides needs --input_list")
+    if calibration.inputList != nil, !calibration.loadStats.isEmpty, !runsSamples {
+      throw ValidationError(
+        "--input_list and --load_stats exclude each other, but for --calibration_order sequential and "
+          + "--apply_algorithms")
     }
+  }
+
+  /// The option that needs samples even where statistics tell the ranges of the float graph, nil where none is given.
+  var optionThatNeedsSamples: String? {
+    if quantization.calibrationOrder == .sequential { return "--calibration_order sequential" }
+    if suggesting.isGiven { return "--suggest_overrides" }
+    let needing = RecoveryAlgorithm.allCases.first { recovery.wanted.contains($0) && $0.needsSamples }
+    return needing.map { "--apply_algorithms \($0.rawValue)" }
+  }
+
+  /// Whether samples are of use beside statistics.
+  var runsSamples: Bool { optionThatNeedsSamples != nil || !recovery.wanted.isEmpty }
+
+  /// Whether activations are kept from one step to the next.
+  var keepsActivations: Bool {
+    quantization.calibrationOrder == .sequential || !recovery.wanted.subtracting([.cle]).isEmpty
   }
 
   /// Whether one of `--input_list`, `--load_stats` and `--enable_float_fallback` is given: without them nothing
@@ -67,6 +81,15 @@ public struct QuantizeOptions: ParsableArguments {
 
   /// Whether statistics are to be written, which makes the container optional.
   public var savesStatistics: Bool { calibration.saveStats != nil }
+
+  /// The configuration file (`-c`); nil where none is given.
+  public var configurationFile: String? { quantization.config }
+
+  /// Sections of a configuration file that are about the model's inputs and outputs.
+  public static let ioSections = ["Converted Graph", "Input Tensor Configuration", "Output Tensor Configuration"]
+
+  /// Whether NaN in weights is no error.
+  public var skipsNonfinite: Bool { quantization.skipNonfinite }
 
   /// Names of the given options that only quantizing has use for.
   public var given: [String] {

@@ -41,17 +41,26 @@ public struct QuantizePlace {
 
 extension QuantizeOptions {
   /// What the configuration file says, nil without one.
-  func configuration() throws(Diagnostic) -> QuantizerConfiguration? {
-    try quantization.config.map { (path) throws(Diagnostic) in try QuantizerConfiguration(path: path) }
+  private func configuration(besideIO: Bool) throws(Diagnostic) -> QuantizerConfiguration? {
+    try quantization.config.map { (path) throws(Diagnostic) in
+      try QuantizerConfiguration(path: path, besideIO: besideIO)
+    }
   }
 
   /// The quantizer's options, with what the configuration file says; notes what is without effect.
-  public func quantizerOptions(_ session: ToolSession) throws(Diagnostic) -> QuantizerOptions {
-    let configuration = try configuration()
+  /// `besideIO` lets the file have the sections of ``ioSections`` too.
+  public func quantizerOptions(
+    _ session: ToolSession, besideIO: Bool = false
+  ) throws(Diagnostic) -> QuantizerOptions {
+    var configuration = try configuration(besideIO: besideIO)
+    session.printer.report(recovery.optionsWithoutEffect(configuration?.recovery ?? .init()))
+    // A file about inputs and outputs alone has nothing idle.
+    if besideIO, configuration?.isEmpty == true { configuration = nil }
     var options = try quantization.options(configuration ?? .init())
     float.apply(to: &options)
-    if let configuration { session.printer.report(configuration.optionsWithoutEffect(options)) }
-    session.printer.report(recovery.optionsWithoutEffect(configuration?.recovery ?? .init()))
+    if let configuration {
+      session.printer.report(configuration.optionsWithoutEffect(options, isMixed: quantsim.isGiven))
+    }
     session.noteInputs([quantization.config].compactMap { $0 })
     return options
   }
@@ -81,21 +90,24 @@ extension QuantizeOptions {
     }
     try applyOverrides(to: &file, place, session)
     let source = file
-    let configuration = try configuration()?.recovery ?? .init()
+    let configuration = try configuration(besideIO: place.isConverted)?.recovery ?? .init()
     let recovering = try recovery.options(configuration)
     let quantsimHash = try quantsim.apply(to: &file.graph, &options, session)
     let samples = try session.phase("check samples") { () throws(Diagnostic) in
       try calibration.samples(of: &file.graph, inputs: inputs, session)
     }
     try session.checkOutputs(main: place.output, others: furtherOutputs(place))
-    session.printer.report(try optionsWithoutEffect(options, place))
+    session.printer.report(try optionsWithoutEffect(options, place, file.graph))
     // Made before the work, so that a rule that cannot be written costs no inference.
     let rule = try place.depfile.map { (_) throws(Diagnostic) in
       try session.dependencies(of: place.output ?? calibration.saveStats ?? place.input)
     }
+    try preserve.check(file.graph)
+    let preview = try previewedEncodings(
+      file.graph, options: options, calibrates: !calibration.floatFallback)
     if place.dryRun {
-      return try session.printResult(
-        Placement.table(try keepingFloat(file.graph, options.keepFloat).graph, options))
+      session.printer.report(preview.notes)
+      return try session.printResult(Placement.table(preview.graph, options))
     }
     let set = try recoverySamples(samples, inputs, configuration, session)
     try equalize(&file.graph, options, recovering, set, session)
@@ -110,6 +122,13 @@ extension QuantizeOptions {
       try session.phase("write", place.write)
       if let path = stripping.path(beside: place.input) { try writeStripped(exported, to: path, session) }
       if let path = calibration.saveStats, let statistics {
+        if options.calibrationOrder == .sequential {
+          session.printer.report(
+            Diagnostic(
+              "statistics-simultaneous", "\(path) holds what was observed of the float graph, all at once",
+              hint: "with --input_list it saves --calibration_order sequential that part of the work",
+              severity: .note))
+        }
         try session.phase("write") { () throws(Diagnostic) in
           try AtomicFile.write(Bytes(try statistics.encoded()), to: path)
         }
@@ -120,6 +139,7 @@ extension QuantizeOptions {
       effective.merge(recovering.normalized) { $1 }
       effective["quantsim_config"] = quantsimHash
       effective["ignore_quantization_overrides"] = "\(ignoring.isGiven)"
+      effective["backend"] = calibration.backendNames(statistics, samples != nil && runsSamples)
       effective["enable_float_fallback"] = "\(calibration.floatFallback)"
       effective.merge(preserve.effective) { $1 }
       effective["output_tensors"] = EffectiveOptions.list(samples?.addedOutputs.sorted() ?? [])
@@ -176,7 +196,7 @@ extension QuantizeOptions {
 
   /// Warnings of options that this run has no use for.
   private func optionsWithoutEffect(
-    _ options: QuantizerOptions, _ place: QuantizePlace
+    _ options: QuantizerOptions, _ place: QuantizePlace, _ graph: Graph
   ) throws(Diagnostic) -> [Diagnostic] {
     var found = calibration.optionsWithoutEffect + (try quantization.optionsWithoutEffect())
     func add(_ name: String, _ reason: String) {
@@ -187,11 +207,25 @@ extension QuantizeOptions {
       // What acts on given encodings, or decides what stays float, has a use.
       let useful: Set = [
         "keep_float", "keep_weights_quantized", "include_data_invariant_ops", "adjust_bias_encoding",
-        "pack_4_bit_weights", "bias_bitwidth",
+        "pack_4_bit_weights", "bias_bitwidth", "skip_nonfinite",
       ]
       for name in quantization.given where !useful.contains(name) {
         add(name, "with --enable_float_fallback nothing is calibrated")
       }
+    }
+    if calibration.activationCache != nil, !keepsActivations {
+      add("activation_cache", "every sample runs once")
+    }
+    if options.maskDistance != QuantizerOptions().maskDistance, !graph.nodes.contains(where: { $0.op is Softmax }) {
+      found.append(
+        Diagnostic(
+          "option-without-effect", "calibration.mask_distance of --config changed nothing: the graph has no Softmax",
+          severity: .warning))
+    }
+    if quantization.biasAdjustment == .on, options.biasBitwidth != 32,
+      !graph.tensors.contains(where: { $0.constant != nil && ($0.bitwidth ?? $0.encoding?.bitwidth) == 32 })
+    {
+      add("adjust_bias_encoding", "biases have \(options.biasBitwidth) bits")
     }
     if native.isGiven { add("use_native_output_files", "no outputs of samples are written") }
     if place.output == nil {
@@ -261,10 +295,10 @@ extension QuantizeOptions {
     let sources = EncodingSource.allCases.compactMap { source in
       result.coverage[source].map { "\($0) \(source.rawValue)" }
     }
+    let given = sources.isEmpty ? "no encodings" : "encodings: " + sources.joined(separator: ", ")
     try session.printSummary(
       """
-      \(output): \(statistics?.sampleCount ?? 0) samples; encodings: \
-      \(sources.joined(separator: ", ")); parameters \(byteText(before)) -> \
+      \(output): \(counted(statistics?.sampleCount ?? 0, "sample")); \(given); parameters \(byteText(before)) -> \
       \(byteText(Placement.parameterBytes(file.graph)))
       """)
   }

@@ -26,41 +26,99 @@ struct QuantizerConfiguration: Sendable {
   var param = CalibratorParameters()
   var maskDistance: Double?
   var recovery = RecoveryConfiguration()
+  /// Keys that are given, by the side they are for; nil: both.
+  private var given: [(key: String, side: Side?)] = []
+  /// Whether there is a section at the top and one under `aimet_quantizer`.
+  private var isTwice = false
+
+  private enum Side: String { case act, param }
 
   /// What no file says.
   init() {}
 
-  /// Reads a file; every key that is not known is an error.
-  init(path: String) throws(Diagnostic) {
+  /// Whether the file says anything about quantizing.
+  var isEmpty: Bool { given.isEmpty && maskDistance == nil && recovery.isEmpty }
+
+  /// Reads a file; every key that is not known is an error. The sections about inputs and outputs are qconvert's.
+  init(path: String, besideIO: Bool = false) throws(Diagnostic) {
     var top = try ConfigurationMap(file: path)
     if var nested = try top.map("aimet_quantizer") {
       try read(&nested)
       try nested.finish(known: ["calibration"] + RecoveryConfiguration.keys)
+      isTwice = top.keys.contains("calibration") && !given.isEmpty
     }
     try read(&top)
-    try top.finish(known: ["aimet_quantizer", "calibration"] + RecoveryConfiguration.keys)
+    if besideIO { for key in QuantizeOptions.ioSections { top.skip(key) } }
+    try top.finish(
+      known: ["aimet_quantizer", "calibration"] + RecoveryConfiguration.keys
+        + (besideIO ? QuantizeOptions.ioSections : []))
   }
 
-  /// A warning where nothing in the file is used.
-  func optionsWithoutEffect(_ options: QuantizerOptions) -> [Diagnostic] {
-    guard options.actCalibration == .minMax, options.paramCalibration == .minMax, maskDistance == nil,
-      recovery.sections.isEmpty
-    else { return [] }
-    return [
-      Diagnostic(
-        "option-without-effect",
-        "--config changed nothing: calibration by min-max has no parameters", severity: .warning)
-    ]
+  /// Warnings of what in the file is not used; `isMixed` where single tensors have schemas of their own.
+  func optionsWithoutEffect(_ options: QuantizerOptions, isMixed: Bool = false) -> [Diagnostic] {
+    var found: [Diagnostic] = []
+    if isTwice {
+      found.append(
+        Diagnostic(
+          "config-twice",
+          "calibration stands at the top of --config and under aimet_quantizer: what is at the top counts",
+          severity: .warning))
+    }
+    let idle = given.filter { entry in
+      let sides = entry.side.map { [$0] } ?? [.act, .param]
+      return !sides.contains { isUsed(entry.key, $0, options, isMixed) }
+    }
+    if idle.count == given.count, maskDistance == nil, recovery.sections.isEmpty {
+      let methods = Set([options.actCalibration, options.paramCalibration].map(\.rawValue)).sorted()
+      found.append(
+        Diagnostic(
+          "option-without-effect",
+          "--config changed nothing: calibration by \(methods.joined(separator: " and ")) has "
+            + (given.isEmpty ? "nothing to read there" : "no such parameters"), severity: .warning))
+      return found
+    }
+    for entry in idle {
+      let name = entry.side.map { "\($0.rawValue)." } ?? ""
+      found.append(
+        Diagnostic(
+          "option-without-effect",
+          "calibration.\(name)\(entry.key) of --config changed nothing: "
+            + "no calibration that it is for has a use for it", severity: .warning))
+    }
+    return found
+  }
+
+  /// Whether the calibration of a side looks at a parameter.
+  private func isUsed(_ key: String, _ side: Side, _ options: QuantizerOptions, _ isMixed: Bool) -> Bool {
+    let isAct = side == .act
+    if isAct, options.actRule != .none { return false }
+    let method = isAct ? options.actCalibration : options.paramCalibration
+    let schema = isAct ? options.actSchema : options.paramSchema
+    let isSearch = method == .sqnr || method == .mse
+    switch key {
+    case "percentile": return method == .percentile
+    case "gamma": return method == .sqnr
+    // Weights are searched on their own values.
+    case "num_bins": return isAct ? method != .minMax : method == .percentile || method == .entropy
+    case "symmetric_delta_candidates":
+      let channels = !isAct && (options.perChannel || options.perRow)
+      return isSearch && (schema != .asymmetric || channels || isMixed)
+    case "delta_candidates", "offset_candidates":
+      return isSearch && (schema != .symmetric || isMixed)
+    default: return true
+    }
   }
 
   private mutating func read(_ map: inout ConfigurationMap) throws(Diagnostic) {
     try recovery.read(&map)
     guard var calibration = try map.map("calibration") else { return }
+    given += Self.parameters(of: calibration).map { ($0, nil) }
     try Self.read(&calibration, into: &act, again: &param)
     maskDistance = try calibration.double("mask_distance") ?? maskDistance
     for side in [\QuantizerConfiguration.act, \QuantizerConfiguration.param] {
       let name = side == \QuantizerConfiguration.act ? "act" : "param"
       guard var own = try calibration.map(name) else { continue }
+      given += Self.parameters(of: own).map { ($0, Side(rawValue: name)) }
       var parameters = self[keyPath: side]
       var unused = parameters
       try Self.read(&own, into: &parameters, again: &unused)
@@ -68,6 +126,11 @@ struct QuantizerConfiguration: Sendable {
       self[keyPath: side] = parameters
     }
     try calibration.finish(known: Array(act.normalized.keys) + ["act", "param", "mask_distance"])
+  }
+
+  private static func parameters(of map: ConfigurationMap) -> [String] {
+    let known = CalibratorParameters().normalized
+    return map.keys.filter { known[$0] != nil }
   }
 
   /// Reads the parameters that a map names into two sets of them.

@@ -48,6 +48,9 @@ struct RecoveryConfiguration: Sendable {
 
   static let keys = ["datasets", "cle", "bias_correction", "seqmse", "gptq", "adaround"]
 
+  /// Whether the file says nothing about the algorithms.
+  var isEmpty: Bool { sections.isEmpty && datasets.isEmpty }
+
   /// Nothing said.
   init() {}
 

@@ -118,7 +118,8 @@ struct ActivationGroups {
     }
     for node in graph.nodes {
       for (slot, id) in node.inputs.enumerated() {
-        guard let id, graph[id].constant != nil, isOpen(id), !weights.contains(id) else { continue }
+        guard let id, graph[id].constant != nil, isOpen(id), !weights.contains(id) || graph.carriesData(id)
+        else { continue }
         for (output, made) in node.outputs.enumerated()
         where result[made.index] && node.op.quantization.ties(input: slot, output: output) {
           result[id.index] = true

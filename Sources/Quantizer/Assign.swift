@@ -36,7 +36,9 @@ func assignEncodings(
   let kept = try keepingFloat(graph, options.keepFloat)
   var assigner = Assigner(graph: kept.graph, options: options, jobs: jobs, memo: memo)
   assigner.notes = kept.notes
+  assigner.settleFloatTriples()
   try assigner.observe(statistics)
+  try assigner.assignTiedWeights()
   try assigner.assignActivations()
   assigner.findUses()
   try assigner.assignWeights()
@@ -44,6 +46,7 @@ func assignEncodings(
   try assigner.assignBiases()
   assigner.noteOptionsWithoutEffect()
   assigner.settle()
+  assigner.noteWeightsStoredTwice()
   assigner.noteIdleOptions()
   return QuantizationResult(
     graph: assigner.graph, notes: assigner.notes, borders: assigner.borders,
@@ -74,6 +77,8 @@ struct Assigner {
 
   /// Biases that got a grid a row.
   var rowBiases = 0
+  /// Weights that got their encoding before the activations, because they are data too.
+  var tiedWeights: [TensorID: WeightResult] = [:]
   /// Uses of weights by float nodes that read them quantized.
   var keptWeights = 0
 

@@ -5,10 +5,12 @@ import IR
 struct WeightResult: Sendable {
   var encoding: Encoding
   var zeros: Int
+  /// Whether no value is below zero.
+  var isNonnegative: Bool
 }
 
 /// A weight whose encoding is to be found.
-private struct WeightWork: Sendable {
+struct WeightWork: Sendable {
   let id: TensorID
   let constant: Constant
   /// Channel axis, -1 for one grid.
@@ -27,13 +29,13 @@ private struct WeightWork: Sendable {
           let encoding =
             values.isEmpty
             ? try calibrator.encoding(min: 0, max: 0) : try calibrator.encoding(of: values, jobs: jobs)
-          return WeightResult(encoding: encoding, zeros: whole == 0...0 ? 1 : 0)
+          return WeightResult(encoding: encoding, zeros: whole == 0...0 ? 1 : 0, isNonnegative: whole.lowerBound >= 0)
         }
         let shape = constant.type.shape
         let zeros = channelRanges(values, shape: shape, axis: axis).count { $0 == 0...0 }
         return WeightResult(
           encoding: try calibrator.encoding(of: values, shape: shape, axis: axis, jobs: jobs),
-          zeros: zeros)
+          zeros: zeros, isNonnegative: whole.lowerBound >= 0)
       } catch {
         throw error.about(tensor: graph[id].name)
       }
@@ -123,16 +125,16 @@ extension Assigner {
     var work: [WeightWork] = []
     var weights = 0
     for id in constants {
-      guard let axis = try weightAxis(id) else { continue }
+      guard let axis = try weightAxis(id, uses[id] ?? []) else { continue }
       weights += 1
-      guard graph[id].state == .open, let constant = graph[id].constant else { continue }
+      guard graph[id].state == .open || tiedWeights[id] != nil, let constant = graph[id].constant else { continue }
       let calibrator = options.paramCalibrator(
         bitwidth: graph[id].bitwidth, schema: options.schemas[graph[id].name])
       work.append(WeightWork(id: id, constant: constant, axis: axis, calibrator: calibrator))
     }
     var results = parallelMap(work.count, jobs: jobs) {
-      [work, graph, memo] place -> Result<WeightResult, Diagnostic>? in
-      if let known = memo?[weight: work[place].id] { return .success(known) }
+      [work, graph, memo, tiedWeights] place -> Result<WeightResult, Diagnostic>? in
+      if let known = tiedWeights[work[place].id] ?? memo?[weight: work[place].id] { return .success(known) }
       return work[place].isLarge ? nil : work[place].result(graph, jobs: 1)
     }
     for place in work.indices where results[place] == nil {
@@ -140,18 +142,28 @@ extension Assigner {
     }
     var zeroChannels = 0
     var zeroWeights = 0
+    var unsigned = 0
     for (item, result) in zip(work, results) {
       guard let found = try result?.get() else { continue }
       memo?[weight: item.id] = found
       give(item.id, found.encoding, .calibrated)
       zeroChannels += found.zeros
       zeroWeights += found.zeros > 0 ? 1 : 0
+      if item.axis >= 0, item.calibrator.schema == .unsignedSymmetric, found.isNonnegative { unsigned += 1 }
+    }
+    if unsigned > 0 {
+      notes.append(
+        Diagnostic(
+          "unsigned-channels",
+          "\(counted(unsigned, "weight")) without negative values \(unsigned == 1 ? "has" : "have") symmetric grids a "
+            + "channel, not unsigned ones: a tensor has one type", severity: .warning))
     }
     if zeroChannels > 0 {
       notes.append(
         Diagnostic(
           "zero-channels",
-          "\(zeroChannels) channels of \(zeroWeights) weights are all zero and get the least range",
+          "\(counted(zeroChannels, "channel")) of \(counted(zeroWeights, "weight")) "
+            + (zeroChannels == 1 ? "is all zero and gets the least range" : "are all zero and get the least range"),
           severity: .note))
     }
     let whole = work.count { $0.axis < 0 }
@@ -178,9 +190,9 @@ extension Assigner {
 
   /// The channel axis of a constant that is somebody's weight, -1 for an encoding of the whole
   /// tensor, nil for a constant that is no weight.
-  private func weightAxis(_ id: TensorID) throws(Diagnostic) -> Int? {
+  func weightAxis(_ id: TensorID, _ uses: [ConstantUse]) throws(Diagnostic) -> Int? {
     var axes: [Int: Int] = [:]
-    for use in uses[id] ?? [] {
+    for use in uses {
       guard case .weight(let axis, let perRow) = use.role else { continue }
       let rank = graph[id].type.rank
       let own = axis < 0 ? axis + rank : axis

@@ -35,7 +35,7 @@ extension Assigner {
     notes.append(
       Diagnostic(
         "bias-noise",
-        "rounding biases to 8 bits costs \(found.count) layers more than 1 dB (estimated): "
+        "rounding biases to 8 bits costs \(counted(found.count, "layer")) more than 1 dB (estimated): "
           + worst.joined(separator: ", "),
         hint: "--bias_bitwidth 32 has exact biases", severity: .note))
   }

@@ -168,11 +168,7 @@ private struct BorderWriter {
   }
 
   private mutating func checkInteger(_ node: Node) {
-    do throws(Diagnostic) {
-      let inferred = try node.op.infer(graph.inputTypes(node))
-      guard inferred != graph.outputTypes(node) else { return }
-    } catch {
-    }
+    guard !graph.computesInIntegers(node) else { return }
     errors.append(
       Diagnostic(
         "int32-operator", "\(node.op.typeName) cannot compute in 32-bit integers",

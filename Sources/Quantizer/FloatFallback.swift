@@ -16,7 +16,11 @@ public func assignFloatFallback(
   guard !graph.isMaterialized else {
     throw Diagnostic("already-quantized", "the graph is fixed point already", kind: .internal)
   }
-  var assigner = Assigner(graph: graph, options: options, jobs: 1, memo: nil)
+  let kept = try keepingFloat(graph, options.keepFloat)
+  if !options.skipNonfinite { try requireNumbers(graph) }
+  var assigner = Assigner(graph: kept.graph, options: options, jobs: 1, memo: nil)
+  assigner.notes = kept.notes
+  assigner.settleFloatTriples()
   try assigner.spreadGiven()
   assigner.findUses()
   assigner.leaveOpenFloat()
@@ -26,7 +30,26 @@ public func assignFloatFallback(
   assigner.settle()
   return QuantizationResult(
     graph: assigner.graph, notes: assigner.notes, borders: assigner.borders,
-    dataInvariantOpsRequantize: options.includeDataInvariantOps)
+    dataInvariantOpsRequantize: options.includeDataInvariantOps,
+    keepsWeightsQuantized: options.keepsWeightsQuantized, packs4BitWeights: options.packs4BitWeights)
+}
+
+/// What is decided of a graph before anything is calibrated: operators left in float, given encodings spread over
+/// data-invariant operators and into fused pairs. With `calibrates` false as ``assignFloatFallback(_:options:)``
+/// decides. Throws what the options' names have no match for.
+public func previewedEncodings(
+  _ graph: Graph, options: QuantizerOptions, calibrates: Bool = true
+) throws(Diagnostic) -> (graph: Graph, notes: [Diagnostic]) {
+  guard calibrates else {
+    let result = try assignFloatFallback(graph, options: options)
+    return (result.graph, result.notes)
+  }
+  let kept = try keepingFloat(graph, options.keepFloat)
+  var assigner = Assigner(graph: kept.graph, options: options, jobs: 1, memo: nil)
+  assigner.notes = kept.notes
+  assigner.settleFloatTriples()
+  try assigner.spreadGiven()
+  return (assigner.graph, assigner.notes)
 }
 
 extension Assigner {

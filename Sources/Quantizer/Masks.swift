@@ -142,7 +142,7 @@ public struct MaskedValues: Sendable, Hashable {
 
   /// Adds what was left out elsewhere.
   public mutating func merge(_ other: MaskedValues) {
-    count &+= other.count
+    count += other.count
     if let more = other.leastRowMaximum {
       leastRowMaximum = leastRowMaximum.map { min($0, more) } ?? more
     }

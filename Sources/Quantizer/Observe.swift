@@ -32,6 +32,10 @@ struct SampleRun {
   var name: @Sendable (Int) -> String
   /// Told the number of finished samples, from several threads.
   var progress: (@Sendable (_ done: Int) -> Void)?
+  /// Whether the hash of the samples is wanted.
+  var hashes = true
+  /// Shown the values of every tapped tensor, from several threads, one at a time for a sample.
+  var show: (@Sendable (_ sample: Int, TensorID, UnsafeRawBufferPointer) -> Void)?
 }
 
 /// Runs the float graph over the samples and observes every tensor of its ``ObservationSet``, in
@@ -110,7 +114,7 @@ struct ObservedGraph: Sendable {
       body: { (worker: inout ObservationWorker, index: Int) throws(Diagnostic) in
         let inputs = try samples.load(index)
         do throws(Diagnostic) {
-          try observe(inputs, on: &worker)
+          try observe(inputs, index, samples, on: &worker)
         } catch {
           throw error.inSample(samples.name(index))
         }
@@ -155,7 +159,7 @@ struct ObservedGraph: Sendable {
 
   /// Hashes, checks, runs and observes one sample.
   private func observe(
-    _ inputs: [Bytes], on worker: inout ObservationWorker
+    _ inputs: [Bytes], _ sample: Int, _ samples: SampleRun, on worker: inout ObservationWorker
   ) throws(Diagnostic) {
     guard inputs.count == graph.inputs.count else {
       throw Diagnostic(
@@ -172,7 +176,7 @@ struct ObservedGraph: Sendable {
       ready.append(bytes.aligned(to: 64))
     }
     defer { withExtendedLifetime(ready) {} }
-    worker.hash.add(digest: digest(ready))
+    if samples.hashes { worker.hash.add(digest: digest(ready)) }
     // The tap may not capture an inout parameter: the observers go to a local variable and back.
     var observers = worker.observers
     worker.observers = []
@@ -184,6 +188,7 @@ struct ObservedGraph: Sendable {
     _ = try executor.run(
       ready,
       tap: { (id: TensorID, view: TensorView) throws(Diagnostic) in
+        samples.show?(sample, id, view.bytes)
         try observe(id, view.bytes, &observers, scratch, filter)
       })
     worker.samples += 1

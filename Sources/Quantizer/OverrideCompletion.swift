@@ -15,6 +15,7 @@ extension EncodingCoverage {
   public static func gaps(of graph: Graph) -> [String] {
     let inner = graph.fusedIntermediates()
     var carriers = Set(graph.inputs)
+    let following = graph.weightsOfFloatOperators
     for node in graph.nodes {
       for (slot, id) in node.outputs.enumerated() where node.op.quantization.output(slot) != .unquantized {
         carriers.insert(id)
@@ -25,7 +26,9 @@ extension EncodingCoverage {
     }
     return graph.tensors.enumerated().filter { index, tensor in
       let id = TensorID(index)
-      guard carriers.contains(id), inner[id] == nil, tensor.type.logical.element == .float32 else { return false }
+      guard carriers.contains(id), inner[id] == nil, !following.contains(id),
+        tensor.type.logical.element == .float32
+      else { return false }
       return tensor.encoding == nil ? tensor.state == .open : tensor.encodingSource == .calibrated
     }.map(\.element.name)
   }

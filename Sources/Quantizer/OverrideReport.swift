@@ -72,10 +72,11 @@ public struct EncodingCoverage: Sendable, Hashable {
 
   /// Counts the float tensors of a graph.
   public init(_ graph: Graph) {
-    for tensor in graph.tensors where tensor.type.logical.element == .float32 {
+    let following = graph.weightsOfFloatOperators
+    for (index, tensor) in graph.tensors.enumerated() where tensor.type.logical.element == .float32 {
       if tensor.encoding != nil, let source = tensor.encodingSource {
         encoded[source, default: 0] += 1
-      } else if tensor.state == .float {
+      } else if tensor.state == .float || following.contains(TensorID(index)) {
         float += 1
       } else {
         open += 1

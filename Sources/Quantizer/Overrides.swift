@@ -219,7 +219,8 @@ struct OverrideApplication {
       notes.append(
         Diagnostic(
           "override-missing-float",
-          "\(report.missingFloat.count) tensors that the encodings file does not name stay float",
+          "\(counted(report.missingFloat.count, "tensor")) that the encodings file does not name "
+            + (report.missingFloat.count == 1 ? "stays float" : "stay float"),
           at: .init(tensor: report.missingFloat.first), severity: .note))
     }
     report.diagnostics = notes + report.diagnostics

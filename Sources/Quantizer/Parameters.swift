@@ -15,6 +15,33 @@ func constantRange(_ tensor: Tensor, _ values: [Float]) throws(Diagnostic) -> Cl
   return seen.hasRange ? seen.minimum...seen.maximum : 0...0
 }
 
+/// Throws `non-finite-weight` for every weight and bias that holds a NaN. Infinities may stand for something: a float
+/// graph keeps them.
+public func requireNumbers(_ graph: Graph) throws(Diagnostic) {
+  var seen = Set<TensorID>()
+  var errors: [Diagnostic] = []
+  for node in graph.nodes {
+    for (slot, id) in node.inputs.enumerated() {
+      guard let id, graph[id].type.element == .float32, let constant = graph[id].constant,
+        seen.insert(id).inserted
+      else { continue }
+      switch node.op.quantization.input(slot) {
+      case .weight, .bias: break
+      case .activation, .unquantized: continue
+      }
+      let values = constant.floats()
+      guard let first = values.firstIndex(where: \.isNaN) else { continue }
+      errors.append(
+        Diagnostic(
+          "non-finite-weight",
+          "\(values.count(where: \.isNaN)) of \(values.count) values are NaN, the first is "
+            + "element \(first)", at: .init(node: node.name, tensor: graph[id].name),
+          hint: "repair the model; --skip_nonfinite takes it as it is"))
+    }
+  }
+  if let failure = Diagnostic.combining(errors) { throw failure }
+}
+
 /// A 32-bit bias: grids that are products of an input's and a weight's, and what they need of the
 /// weight.
 struct BiasGrid {

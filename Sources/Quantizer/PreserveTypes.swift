@@ -12,34 +12,35 @@ import Operators
 public func preservingTypes(
   _ graph: Graph, names: [String]? = nil
 ) throws(Diagnostic) -> (graph: Graph, changed: Int) {
-  var wanted: Set<TensorID>?
-  if let names {
-    var found = Set<TensorID>()
-    var errors: [Diagnostic] = []
-    for name in names {
-      let own = graph.aliases[name] ?? name
-      if let id = (graph.inputs + graph.outputs).first(where: {
-        graph[$0].name == name || graph[$0].name == own
-      }) {
-        found.insert(id)
-      } else {
-        errors.append(
-          Diagnostic(
-            "unknown-border", "the graph has no input or output \(name)",
-            hint: "they are: "
-              + (graph.inputs + graph.outputs).map { graph[$0].name }.joined(separator: ", "),
-            kind: .usage))
-      }
-    }
-    if let failure = Diagnostic.combining(errors) { throw failure }
-    wanted = found
-  }
+  let wanted = try names.map { (names) throws(Diagnostic) in try borderTensors(graph, names) }
   var writer = TypeKeeper(graph: graph)
   for id in graph.inputs where wanted?.contains(id) ?? true { writer.keepInput(id) }
   for id in graph.outputs where wanted?.contains(id) ?? true { writer.keepOutput(id) }
   guard writer.changed > 0 else { return (graph, 0) }
   try writer.graph.checkMaterialized()
   return (writer.graph, writer.changed)
+}
+
+/// The inputs and outputs of a graph that have these names; throws `unknown-border` for every other name.
+public func borderTensors(_ graph: Graph, _ names: [String]) throws(Diagnostic) -> Set<TensorID> {
+  var found = Set<TensorID>()
+  var errors: [Diagnostic] = []
+  for name in names {
+    let own = graph.aliases[name] ?? name
+    if let id = (graph.inputs + graph.outputs).first(where: {
+      graph[$0].name == name || graph[$0].name == own
+    }) {
+      found.insert(id)
+    } else {
+      errors.append(
+        Diagnostic(
+          "unknown-border", "the graph has no input or output \(name)",
+          hint: "they are: "
+            + (graph.inputs + graph.outputs).map { graph[$0].name }.joined(separator: ", ")))
+    }
+  }
+  if let failure = Diagnostic.combining(errors) { throw failure }
+  return found
 }
 
 /// Puts the operators behind inputs and before outputs.

@@ -23,11 +23,30 @@ public struct QuantsimPlan: Sendable {
     self.options = options
     self.config = config
     inner = graph.innerTensorsOfFusedPairs()
+    warnOfUnknownTypes()
     setOptions()
     setInputs()
     for index in graph.nodes.indices { setNode(index) }
     noteSupergroups()
     try checkKernels()
+  }
+
+  /// A type that is no operator of ONNX matches nothing in any model: a misspelling, most likely.
+  private mutating func warnOfUnknownTypes() {
+    let present = Set(graph.nodes.flatMap(\.onnxTypes))
+    let places =
+      config.operators.keys.sorted().map { ($0, "op_type.\($0)") }
+      + config.supergroups.enumerated().flatMap { index, group in group.map { ($0, "supergroups[\(index)]") } }
+    for (type, path) in places where !ONNXOperatorNames.known.contains(type) && !present.contains(type) {
+      let wanted = Array(type.lowercased().utf8)
+      let near = ONNXOperatorNames.known
+        .map { (OverrideNames.distance(wanted, Array($0.lowercased().utf8)), $0) }
+        .filter { $0.0 <= max(2, wanted.count / 3) }.sorted { $0 < $1 }.prefix(3).map(\.1)
+      notes.append(
+        Diagnostic(
+          "quantsim-unknown-type", "\(type) is no operator of ONNX: it has no effect", at: .init(path: path),
+          hint: near.isEmpty ? nil : "the nearest names are \(near.joined(separator: ", "))", severity: .warning))
+    }
   }
 
   private func schema(_ isSymmetric: Bool?) -> QuantizerSchema {

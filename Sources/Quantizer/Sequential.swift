@@ -8,13 +8,15 @@ import Synchronization
 /// Level by level in topological order: the tensors of a level are observed on the graph whose earlier
 /// tensors and weights carry the encodings found so far; where those depend on later tensors too (a
 /// Concat's other inputs), these count as observed in float. `float` are the statistics of the float
-/// graph, with histograms where `options` need them. The samples run once for each level, through the
-/// part of the graph before it: about half as many whole runs as there are levels; memory is that of
-/// one observation. The result does not depend on `jobs` or the order of the samples. `progress` is
+/// graph, with histograms where `options` need them, of the same samples: else `statistics-samples` is thrown.
+///
+/// The samples run once for each level. What a level saw is kept for all samples while it fits `cacheBytes`, and the
+/// next one starts from there; without room, from what was kept before, at worst from the inputs. That changes time
+/// and memory, never the result, which does not depend on `jobs` or the order of the samples either. `progress` is
 /// told finished and planned runs, from several threads.
 public func observeSequentially(
   _ graph: Graph, float: Statistics, options: QuantizerOptions, backend: any Backend,
-  sampleCount: Int, load: @escaping SampleLoader, jobs: Int,
+  sampleCount: Int, load: @escaping SampleLoader, jobs: Int, cacheBytes: Int = 1 << 30,
   sampleName: @escaping @Sendable (Int) -> String = { "\($0 + 1)" },
   progress: (@Sendable (_ done: Int, _ total: Int) -> Void)? = nil
 ) throws(Diagnostic) -> Statistics {
@@ -25,21 +27,40 @@ public func observeSequentially(
   let levels = graph.observationLevels()
   let paths = graph.softmaxPaths()
   let memo = CalibrationMemo()
+  var cache = PrefixCache(graph, levels: levels, samples: sampleCount, limit: cacheBytes)
   for (done, level) in levels.enumerated() {
     let quantized = try assignEncodings(
       graph, statistics: statistics, options: options, jobs: jobs, memo: memo)
-    let prefix = try quantized.prefix(before: level)
+    let whole = quantized.prefix(before: level)
+    let start = cache.start(of: whole, level: done)
+    let open = start.graph.withFloatConstants(borders: start.borders, requantizes: whole.requantizes)
+    let prefix = try materialize(
+      open, borders: open.taking(start.borders, from: start.graph), dataInvariantOpsRequantize: whole.requantizes)
     var prefixPaths: [TensorID: SoftmaxPath] = [:]
     for (id, output) in zip(level, prefix.outputs) { prefixPaths[output] = paths[id] }
     let observed = ObservedGraph(
       graph: prefix, tensors: prefix.outputs, paths: prefixPaths,
       options: ObservationOptions(options))
+    let kept = start.tensorsToKeep(in: prefix)
     let plan = try backend.prepare(
-      prefix, options: PlanOptions(simulate: true, taps: Set(prefix.outputs)))
+      prefix, options: PlanOptions(simulate: true, taps: Set(prefix.outputs).union(kept.keys)))
     let (before, total) = (done * sampleCount, levels.count * sampleCount)
-    var run = SampleRun(count: sampleCount, jobs: jobs, load: load, name: sampleName)
+    let store = cache.store
+    var run = SampleRun(
+      count: sampleCount, jobs: jobs,
+      load: { (index) throws(Diagnostic) in try start.inputs(index, store, load) }, name: sampleName)
+    run.hashes = done == 0
+    run.show = { index, id, bytes in
+      if let name = kept[id] { store.put(bytes, name, sample: index) }
+    }
     if let progress { run.progress = { progress(before + $0, total) } }
     let seen = try observed.run(plan, run)
+    if done == 0, seen.calibrationHash != float.calibrationHash {
+      throw Diagnostic(
+        "statistics-samples", "the statistics were made of other samples than the ones given",
+        hint: "give the samples of --save_stats by --input_list, or leave out --load_stats")
+    }
+    cache.finish(start)
     for tensor in seen.tensors {
       if let place = places[tensor.name] { statistics.tensors[place] = tensor }
     }
@@ -48,7 +69,7 @@ public func observeSequentially(
 }
 
 extension Graph {
-  /// How often ``observeSequentially(_:float:options:backend:sampleCount:load:jobs:sampleName:progress:)``
+  /// How often ``observeSequentially(_:float:options:backend:sampleCount:load:jobs:cacheBytes:sampleName:progress:)``
   /// runs every sample.
   public var sequentialRuns: Int { observationLevels().count }
 
@@ -72,15 +93,26 @@ extension Graph {
   }
 }
 
+/// The annotated graph that computes some tensors in float from quantized ones.
+struct QuantizedPrefix {
+  /// Its outputs are these tensors, in order.
+  var graph: Graph
+  /// Encodings by which integer operators read tensors that stay float.
+  var borders: [TensorID: Encoding]
+  /// Whether data-invariant operators requantize.
+  var requantizes: Bool
+}
+
 extension QuantizationResult {
-  /// The fixed-point graph that computes some tensors in float from quantized ones: its outputs, in
-  /// order.
-  fileprivate func prefix(before level: [TensorID]) throws(Diagnostic) -> Graph {
+  /// The part of the graph before a level.
+  fileprivate func prefix(before level: [TensorID]) -> QuantizedPrefix {
     var cut = graph
     let inner = graph.innerTensorsOfFusedPairs()
     let open = Set(level)
     for index in cut.tensors.indices {
       let id = TensorID(index)
+      // A reader that is cut away makes no fused pair of the others.
+      if inner[id] == nil { cut[id].isUnfused = true }
       guard open.contains(id) || inner[id].map(open.contains) == true else { continue }
       cut[id].encoding = nil
       cut[id].encodingSource = nil
@@ -88,13 +120,48 @@ extension QuantizationResult {
       cut[id].bitwidth = 32
     }
     cut.outputs = level
-    let names = Dictionary(
-      uniqueKeysWithValues: borders.map { (graph[$0.key].name, $0.value) })
+    let before = cut
     cut = cut.compacted()
-    var kept: [TensorID: Encoding] = [:]
-    for (index, tensor) in cut.tensors.enumerated() { kept[TensorID(index)] = names[tensor.name] }
-    return try materialize(
-      cut, borders: kept, dataInvariantOpsRequantize: dataInvariantOpsRequantize)
+    return QuantizedPrefix(
+      graph: cut, borders: cut.taking(borders, from: before), requantizes: dataInvariantOpsRequantize)
+  }
+}
+
+extension Graph {
+  /// The graph with the values of quantized constants, as float constants, where operators read them in float: a
+  /// Dequantize would hide from kernels that they are constants, and these would be others than those that compute the
+  /// same tensor once it is quantized.
+  fileprivate func withFloatConstants(borders: [TensorID: Encoding], requantizes: Bool) -> Graph {
+    let rules = BorderRules(graph: self, borders: borders, requantizes: requantizes)
+    var result = self
+    var names = NameTable(self)
+    var copies: [TensorID: TensorID] = [:]
+    for (index, node) in nodes.enumerated() {
+      for slot in node.inputs.indices where rules.need(node, slot) == .float(32) {
+        guard let id = node.inputs[slot], let constant = self[id].constant, let encoding = self[id].encoding
+        else { continue }
+        if copies[id] == nil {
+          let shape = constant.type.shape
+          let codes = encoding.quantized(constant.floats(), shape: shape)
+          let stored = Constant(type: TensorType(encoding.storage, shape), bytes: codes)
+          var copy = Tensor(
+            name: names.unique(BorderName.of(self[id].name, BorderName.dequantized)), type: self[id].type,
+            constant: Constant(encoding.dequantized(stored), shape: shape))
+          copy.state = .float
+          copies[id] = result.add(copy)
+        }
+        result.nodes[index].inputs[slot] = copies[id]
+      }
+    }
+    return result.compacted()
+  }
+
+  /// What is known of the tensors of another graph, for those of the same names here.
+  func taking<Value>(_ values: [TensorID: Value], from other: Graph) -> [TensorID: Value] {
+    let names = Dictionary(uniqueKeysWithValues: values.map { (other[$0.key].name, $0.value) })
+    var result: [TensorID: Value] = [:]
+    for (index, tensor) in tensors.enumerated() { result[TensorID(index)] = names[tensor.name] }
+    return result
   }
 }
 

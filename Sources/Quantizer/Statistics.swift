@@ -208,7 +208,9 @@ public struct Statistics: Sendable, Hashable {
     for var mine in tensors {
       guard let place = places[mine.name] else { continue }
       let theirs = other.tensors[place]
-      guard !mine.observer.count.addingReportingOverflow(theirs.observer.count).overflow else {
+      guard !mine.observer.count.addingReportingOverflow(theirs.observer.count).overflow,
+        !mine.masked.count.addingReportingOverflow(theirs.masked.count).overflow
+      else {
         throw Diagnostic(
           "statistics-overflow", "the element counts of the statistics overflow",
           at: .init(tensor: mine.name))
@@ -258,7 +260,7 @@ public struct Statistics: Sendable, Hashable {
     if let first = missing.first {
       throw Diagnostic(
         "statistics-mismatch",
-        "the statistics lack \(missing.count) tensors of the graph, the first is \(graph[first].name)",
+        "the statistics lack \(counted(missing.count, "tensor")) of the graph, the first is \(graph[first].name)",
         hint: hint)
     }
     guard sampleCount > 0 else {

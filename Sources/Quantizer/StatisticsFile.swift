@@ -1,4 +1,5 @@
 import Calibration
+import EncodingFiles
 import Foundation
 import IR
 
@@ -76,8 +77,24 @@ extension Statistics {
     }
   }
 
-  /// Reads what ``encoded()`` wrote; every number is checked. Throws `statistics-format`.
+  /// Reads what ``encoded()`` wrote; every number is checked. Throws `statistics-format`, of keys
+  /// too that are unknown or given twice.
   public init(decoding bytes: [UInt8]) throws(Diagnostic) {
+    do throws(Diagnostic) {
+      try JSONKeys.object([
+        "format": nil, "version": nil, "graph": nil, "calibration": nil, "samples": nil, "backends": nil,
+        "tensors": .list(
+          .object([
+            "name": nil, "min": nil, "max": nil, "count": nil, "zeros": nil, "nonfinite": nil, "histogram": nil,
+            "masked": nil, "least_row_maximum": nil,
+          ])),
+      ]).check(bytes)
+    } catch {
+      var error = error
+      error.code = "statistics-format"
+      error.hint = error.hint ?? "--load_stats takes files that --save_stats wrote"
+      throw error
+    }
     let document: StatisticsDocument
     do {
       document = try JSONDecoder().decode(StatisticsDocument.self, from: Data(bytes))

@@ -236,7 +236,7 @@ private struct EqualizationSession {
         })
     }
     return NoiseModel(layers: noises, boundaries: tensors, jobs: samples?.jobs ?? 1)
-      .minimised(steps: options.equalizationSteps)
+      .minimised(steps: options.equalizationSteps, start: rangeScales(layers, boundaries, moments))
   }
 
   /// s = (r2 / (r1 (a t)^lambda))^(1 / (2 + lambda)), sweep by sweep to a standstill: r1 and r2 are the

@@ -65,7 +65,8 @@ extension LayerWork {
   ) throws(Diagnostic) -> LayerRows {
     let (depth, groups) = (matrix.depth, matrix.groups)
     let channels = matrix.rowCount
-    let wanted = max(1, min(walk.options.positions, walk.cache / 2 / (4 * (groups * depth + channels))))
+    // At most 512 MB, whatever may be kept: the result must not depend on the memory at hand.
+    let wanted = max(1, min(walk.options.positions, (512 << 20) / (4 * (2 * groups * depth + channels))))
     let each = max(1, min(patches.positions, (wanted + walk.samples.count - 1) / walk.samples.count))
     let total = each * walk.samples.count
     var order = Array(0..<total)
@@ -180,21 +181,26 @@ extension Graph {
   }
 }
 
-/// Learns the rounding of some rows of one group.
+/// Learns the rounding of some rows of one group. Elements lie in vectors of sixteen; the last may have
+/// some to spare, whose slope is 0.
 private struct RoundingLearner {
+  typealias Floats = VectorMath.Floats
   let rows: Range<Int>
   let depth: Int
   let bias: [Float]
   let clamp: (low: Float, high: [Float])?
   let options: RecoveryOptions
-  let scales: [Float]
-  let low: [Float]
-  let high: [Float]
+  private let count: Int
+  private let scales: [Floats]
+  private let low: [Floats]
+  private let high: [Floats]
   /// floor(w / s), and what is learned.
-  private let floors: [Float]
-  private var variables: [Float]
+  private let floors: [Floats]
+  private var variables: [Floats]
+  private var sigmoids: [Floats]
 
   private static let (stretchLow, stretchHigh): (Float, Float) = (-0.1, 1.1)
+  private static let width = stretchHigh - stretchLow
 
   init(
     weights: [Float], grids: RowGrids, rows: Range<Int>, depth: Int, bias: [Float],
@@ -205,35 +211,47 @@ private struct RoundingLearner {
     self.bias = bias
     self.options = options
     self.clamp = clamp.map { ($0.low, Array($0.high[rows])) }
-    let span = (rows.lowerBound * depth)..<(rows.upperBound * depth)
-    scales = Array(grids.scales[span])
-    low = grids.grids[span].map { grids.low[Int($0)] }
-    high = grids.grids[span].map { grids.high[Int($0)] }
-    let steps = span.map { weights[$0] / grids.scales[$0] }
-    floors = steps.map { $0.rounded(.down) }
-    variables = steps.map { step in
-      let rest = step - step.rounded(.down)
-      // h(V) = rest: the weight starts where it is.
-      let share = (rest - Self.stretchLow) / (Self.stretchHigh - Self.stretchLow)
+    count = rows.count * depth
+    let first = rows.lowerBound * depth
+    let number = (count + 15) / 16
+    func vectors(_ value: (Int) -> Float) -> [Floats] {
+      (0..<number).map { place in
+        var vector = Floats(repeating: 0)
+        for lane in 0..<16 where place * 16 + lane < rows.count * depth { vector[lane] = value(first + place * 16 + lane) }
+        return vector
+      }
+    }
+    scales = vectors { grids.scales[$0] }
+    low = vectors { grids.low[Int(grids.grids[$0])] }
+    high = vectors { grids.high[Int(grids.grids[$0])] }
+    floors = vectors { (weights[$0] / grids.scales[$0]).rounded(.down) }
+    variables = vectors { index in
+      let step = weights[index] / grids.scales[index]
+      // h(V) is the fraction: the weight starts where it is.
+      let share = (step - step.rounded(.down) - Self.stretchLow) / Self.width
       return -logf(1 / share - 1)
     }
+    sigmoids = variables
   }
 
   /// The whole numbers that the present state says.
   var rounded: [Float] {
-    floors.indices.map { min(max(floors[$0] + (variables[$0] >= 0 ? 1 : 0), low[$0]), high[$0]) }
+    (0..<count).map { index in
+      let (place, lane) = (index / 16, index % 16)
+      let code = floors[place][lane] + (variables[place][lane] >= 0 ? 1 : 0)
+      return min(max(code, low[place][lane]), high[place][lane])
+    }
   }
 
   mutating func run(_ data: LayerRows, group: Int) throws(Diagnostic) {
-    let count = rows.count
+    let outputsCount = rows.count
     let batch = min(options.batchPositions, data.count)
-    let total = count * depth
-    var soft = [Float](repeating: 0, count: total)
+    var soft = [Floats](repeating: Floats(repeating: 0), count: floors.count)
     var slope = soft
     var gradient = soft
     var first = soft
     var second = soft
-    var outputs = [Float](repeating: 0, count: batch * count)
+    var outputs = [Float](repeating: 0, count: batch * outputsCount)
     let inputs = UnsafePointer(data.inputs.base + group * data.count * depth)
     var start = 0
     let warm = Int(options.warmStart * Double(options.iterations))
@@ -241,23 +259,28 @@ private struct RoundingLearner {
       if start + batch > data.count { start = 0 }
       soften(&soft, &slope)
       let x = inputs + start * depth
-      try soft.withUnsafeBufferPointer { w throws(Diagnostic) in
-        try outputs.withUnsafeMutableBufferPointer { y throws(Diagnostic) in
-          guard let weights = w.baseAddress, let result = y.baseAddress else { return }
-          try multiply(
-            MatrixView(x, stride: depth), MatrixView(weights, stride: depth, transposed: true), rows: batch,
-            columns: count, depth: depth, into: result, targetStride: count)
-          errors(result, data, start: start, batch: batch)
+      var failure: Diagnostic?
+      soft.withUnsafeBytes { weights in
+        outputs.withUnsafeMutableBufferPointer { y in
+          gradient.withUnsafeMutableBytes { target in
+            guard let w = weights.baseAddress?.assumingMemoryBound(to: Float.self), let result = y.baseAddress,
+              let g = target.baseAddress?.assumingMemoryBound(to: Float.self)
+            else { return }
+            do throws(Diagnostic) {
+              try multiply(
+                MatrixView(x, stride: depth), MatrixView(w, stride: depth, transposed: true), rows: batch,
+                columns: outputsCount, depth: depth, into: result, targetStride: outputsCount)
+              errors(result, data, start: start, batch: batch)
+              try multiply(
+                MatrixView(result, stride: outputsCount, transposed: true), MatrixView(x, stride: depth),
+                rows: outputsCount, columns: depth, depth: batch, into: g, targetStride: depth)
+            } catch {
+              failure = error
+            }
+          }
         }
       }
-      try outputs.withUnsafeBufferPointer { y throws(Diagnostic) in
-        try gradient.withUnsafeMutableBufferPointer { g throws(Diagnostic) in
-          guard let errors = y.baseAddress, let target = g.baseAddress else { return }
-          try multiply(
-            MatrixView(errors, stride: count, transposed: true), MatrixView(x, stride: depth), rows: count,
-            columns: depth, depth: batch, into: target, targetStride: depth)
-        }
-      }
+      if let failure { throw failure }
       let isWarm = iteration < warm
       let share = isWarm ? 0 : Double(iteration - warm) / Double(max(1, options.iterations - warm))
       let beta = options.betaEnd + 0.5 * (options.betaStart - options.betaEnd) * (1 + cos(share * .pi))
@@ -267,17 +290,17 @@ private struct RoundingLearner {
   }
 
   /// Soft-rounded weights, and their slope by the variables.
-  private func soften(_ soft: inout [Float], _ slope: inout [Float]) {
-    let width = Self.stretchHigh - Self.stretchLow
+  private mutating func soften(_ soft: inout [Floats], _ slope: inout [Floats]) {
+    let (zero, one) = (Floats(repeating: 0), Floats(repeating: 1))
     for index in floors.indices {
-      let sigmoid = 1 / (1 + expf(-variables[index]))
-      let stretched = sigmoid * width + Self.stretchLow
-      let share = min(max(stretched, 0), 1)
-      let code = floors[index] + share
-      let limited = min(max(code, low[index]), high[index])
+      let sigmoid = VectorMath.sigmoid(variables[index])
+      sigmoids[index] = sigmoid
+      let stretched = sigmoid * Self.width + Self.stretchLow
+      let code = floors[index] + stretched.clamped(lowerBound: zero, upperBound: one)
+      let limited = code.clamped(lowerBound: low[index], upperBound: high[index])
       soft[index] = limited * scales[index]
-      let isFree = stretched > 0 && stretched < 1 && code == limited
-      slope[index] = isFree ? width * sigmoid * (1 - sigmoid) : 0
+      let isFree = (stretched .> zero) .& (stretched .< one) .& (code .== limited)
+      slope[index] = zero.replacing(with: sigmoid * (1 - sigmoid) * Self.width, where: isFree)
     }
   }
 
@@ -285,43 +308,45 @@ private struct RoundingLearner {
   private func errors(_ y: UnsafeMutablePointer<Float>, _ data: LayerRows, start: Int, batch: Int) {
     let count = rows.count
     let factor = 2 / Float(batch)
-    for row in 0..<batch {
-      let target = data.results.base + (start + row) * data.channels + rows.lowerBound
-      let own = y + row * count
-      for c in 0..<count {
-        let value = own[c] + bias[c]
+    bias.withUnsafeBufferPointer { bias in
+      for row in 0..<batch {
+        let target = data.results.base + (start + row) * data.channels + rows.lowerBound
+        let own = y + row * count
         guard let clamp else {
-          own[c] = factor * (value - target[c])
+          for c in 0..<count { own[c] = factor * (own[c] + bias[c] - target[c]) }
           continue
         }
-        let inside = value > clamp.low && value < clamp.high[c]
-        own[c] = inside ? factor * (value - target[c]) : 0
+        clamp.high.withUnsafeBufferPointer { high in
+          for c in 0..<count {
+            let value = own[c] + bias[c]
+            own[c] = value > clamp.low && value < high[c] ? factor * (value - target[c]) : 0
+          }
+        }
       }
     }
   }
 
   /// One step of Adam (Kingma, Ba 1412.6980).
   private mutating func step(
-    _ number: Int, _ gradient: [Float], _ slope: [Float], _ first: inout [Float], _ second: inout [Float],
+    _ number: Int, _ gradient: [Floats], _ slope: [Floats], _ first: inout [Floats], _ second: inout [Floats],
     beta: Float?
   ) {
-    let rate = Float(options.learningRate)
-    let correction1 = 1 - powf(0.9, Float(number))
-    let correction2 = 1 - powf(0.999, Float(number))
+    let rate = Float(options.learningRate) / (1 - powf(0.9, Float(number)))
+    let correction = 1 / (1 - powf(0.999, Float(number)))
     let weight = Float(options.regularization)
-    let width = Self.stretchHigh - Self.stretchLow
+    let (one, tiny) = (Floats(repeating: 1), Floats(repeating: 1e-20))
     for index in variables.indices {
       var g = gradient[index] * scales[index] * slope[index]
-      if let beta, slope[index] != 0 {
-        let sigmoid = 1 / (1 + expf(-variables[index]))
-        let centred = 2 * (sigmoid * width + Self.stretchLow) - 1
+      if let beta {
+        let centred = 2 * (sigmoids[index] * Self.width + Self.stretchLow) - 1
+        let size = centred.replacing(with: -centred, where: centred .< 0)
         // Derivative of 1 - |2h - 1|^beta by V.
-        let power = powf(abs(centred), beta - 1)
-        g -= weight * 2 * beta * power * (centred < 0 ? -1 : 1) * slope[index]
+        let power = VectorMath.exp2(VectorMath.log2(pointwiseMax(size, tiny)) * (beta - 1))
+        g -= one.replacing(with: -one, where: centred .< 0) * power * slope[index] * (weight * 2 * beta)
       }
       first[index] = 0.9 * first[index] + 0.1 * g
       second[index] = 0.999 * second[index] + 0.001 * g * g
-      variables[index] -= rate * (first[index] / correction1) / ((second[index] / correction2).squareRoot() + 1e-8)
+      variables[index] -= rate * first[index] / ((second[index] * correction).squareRoot() + 1e-8)
     }
   }
 }

@@ -44,11 +44,16 @@ struct NoiseModel: Sendable {
   var boundaries: [BoundaryNoise]
   var jobs: Int
 
-  /// The scales of all boundaries, one a channel, starting from ones.
-  func minimised(steps: Int) -> [[Double]] {
-    var logs = boundaries.map { [Double](repeating: 0, count: $0.low.count) }
-    var first = logs
-    var second = logs
+  /// The scales of all boundaries, one a channel, starting from ones, or from `start` where that is better.
+  func minimised(steps: Int, start other: [[Double]]? = nil) -> [[Double]] {
+    let zeros = boundaries.map { [Double](repeating: 0, count: $0.low.count) }
+    var (logs, first, second) = (zeros, zeros, zeros)
+    if let other {
+      let given = zip(other, boundaries).map { scales, boundary in
+        scales.indices.map { boundary.isFree[$0] ? log(scales[$0]) : 0 }
+      }
+      if value(given).value < value(zeros).value { logs = given }
+    }
     let (start, end) = (0.05, 1e-4)
     for step in 0..<steps {
       let (_, gradient) = value(logs)

@@ -42,8 +42,7 @@ final class ExecutableWorker: PlanWorker {
   /// Allocates the arena.
   init(_ plan: ExecutablePlan) throws(Diagnostic) {
     self.plan = plan
-    let scratchpad = plan.plannedSteps.compactMap { $0.kernel as? OneDNNKernel }.map(
-      \.scratchpadBytes)
+    let scratchpad = plan.plannedSteps.compactMap(\.kernel).filter(\.usesOneDNN).map(\.scratchpadBytes)
     context = KernelContext(
       oneDNN: scratchpad.isEmpty
         ? nil : try OneDNNWorker(scratchpadBytes: scratchpad.max() ?? 0))

@@ -9,6 +9,8 @@ protocol Kernel: Sendable {
   var consumedInputs: Set<Int> { get }
   /// The input that may lie in the memory of output 0, or has to be copied there; nil if none may.
   var inPlaceInput: Int? { get }
+  /// Whether it needs ``KernelContext/oneDNN``.
+  var usesOneDNN: Bool { get }
   /// Bytes of oneDNN's scratchpad.
   var scratchpadBytes: Int { get }
   /// Bytes of packed constants.
@@ -22,8 +24,27 @@ protocol Kernel: Sendable {
 extension Kernel {
   var consumedInputs: Set<Int> { [] }
   var inPlaceInput: Int? { nil }
+  var usesOneDNN: Bool { false }
   var scratchpadBytes: Int { 0 }
   var constantBytes: Int { 0 }
+}
+
+/// A kernel from the elements of input 0 to those of output 0, of one width; nothing happens where there are none.
+protocol ElementKernel: Kernel {
+  /// `Float`, or an integer as wide where elements are only moved.
+  associatedtype Element
+  func run(_ source: UnsafePointer<Element>, _ target: UnsafeMutablePointer<Element>)
+}
+
+extension ElementKernel {
+  func run(
+    _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
+  ) throws(Diagnostic) {
+    guard let source = inputs[0]?.elements(as: Element.self).baseAddress,
+      let target = outputs[0].elements(as: Element.self).baseAddress
+    else { return }
+    run(source, target)
+  }
 }
 
 /// What a worker lends to its kernels.
@@ -60,6 +81,17 @@ struct KernelRequest {
   /// Whether all operands present are `float32` and hold at least one element.
   var isFloat: Bool {
     (inputs.compactMap { $0 } + outputs).allSatisfy { $0.element == .float32 && $0.count > 0 }
+  }
+  /// Why a loop of our own over floats does not take the request, nil where it may.
+  var floatRefusal: KernelOffer? {
+    isFloat && postOperations.isEmpty
+      ? nil : .refused("native: an operand is empty or not float32")
+  }
+  /// Why a loop of our own that moves words of four bytes does not take the request, nil where it may.
+  var wordRefusal: KernelOffer? {
+    let isWords = outputs.allSatisfy { $0.element.byteWidth == 4 && $0.count > 0 }
+    return isWords && postOperations.isEmpty
+      ? nil : .refused("native: the tensor is empty or its elements have not four bytes")
   }
 }
 

@@ -62,7 +62,7 @@ private func makeBinaryKernel(_ request: KernelRequest) -> KernelOffer {
   if function == .power, b.count == 1, a.shape == request.outputs[0].shape,
     let exponent = request.constant(1), exponent.base.loadUnaligned(as: Float.self) == 2
   {
-    return .kernel(UnaryKernel(function: .square))
+    return .kernel(UnaryKernel(function: .square, count: a.count))
   }
   let nest = BroadcastNest(a.shape, b.shape, to: request.outputs[0].shape)
   return .kernel(BinaryKernel(function: function, nest: nest))
@@ -140,22 +140,18 @@ struct BroadcastNest: Sendable, Hashable {
 // MARK: One operand
 
 /// A function of one number.
-struct UnaryKernel: Kernel {
+struct UnaryKernel: ElementKernel {
   enum Function: String, Sendable {
     case negate, absolute, squareRoot, reciprocalSquareRoot, reciprocal, floor, ceiling, round
     case sine, cosine, logarithm, square
   }
   let function: Function
+  /// Number of elements.
+  let count: Int
 
   var name: String { "native \(function.rawValue)" }
 
-  func run(
-    _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
-  ) throws(Diagnostic) {
-    guard let x = inputs[0]?.elements(as: Float.self).baseAddress,
-      let y = outputs[0].elements(as: Float.self).baseAddress
-    else { return }
-    let count = outputs[0].type.count
+  func run(_ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>) {
     switch function {
     case .negate: map(x, y, count) { -$0 }
     case .absolute: map(x, y, count) { abs($0) }
@@ -197,17 +193,15 @@ private func makeUnaryKernel(_ request: KernelRequest) -> KernelOffer {
   case is ElementWiseLog: function = .logarithm
   default: return .unrelated
   }
-  guard request.isFloat, request.postOperations.isEmpty else {
-    return .refused("native: an operand is empty or not float32")
-  }
-  return .kernel(UnaryKernel(function: function))
+  if let refusal = request.floatRefusal { return refusal }
+  return .kernel(UnaryKernel(function: function, count: request.outputs[0].count))
 }
 
 // MARK: Transpose
 
 /// Axes in another order, for elements of four bytes whose last axis moves: tile by tile, so that
 /// both sides are touched by whole cache lines.
-struct TransposeKernel: Kernel {
+struct TransposeKernel: ElementKernel {
   /// Sizes of the output's axes and the step of each in the input, in elements; axes that stay
   /// neighbours are one.
   let sizes: [Int]
@@ -217,12 +211,7 @@ struct TransposeKernel: Kernel {
 
   var name: String { "native transpose" }
 
-  func run(
-    _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
-  ) throws(Diagnostic) {
-    guard let from = inputs[0]?.elements(as: UInt32.self).baseAddress,
-      let to = outputs[0].elements(as: UInt32.self).baseAddress
-    else { return }
+  func run(_ from: UnsafePointer<UInt32>, _ to: UnsafeMutablePointer<UInt32>) {
     let targetSteps = denseStrides(sizes)
     let last = sizes.count - 1
     let (rows, columns) = (sizes[contiguousAxis], sizes[last])
@@ -293,9 +282,7 @@ func simplifiedPermutation(shape: [Int], permutation: [Int]) -> (shape: [Int], p
 
 private func makeTransposeKernel(_ request: KernelRequest) -> KernelOffer {
   guard let op = request.op as? Transpose, let x = request.input(0) else { return .unrelated }
-  guard x.element.byteWidth == 4, x.count > 0, request.postOperations.isEmpty else {
-    return .refused("native: the tensor is empty or its elements have not four bytes")
-  }
+  if let refusal = request.wordRefusal { return refusal }
   let (shape, permutation) = simplifiedPermutation(shape: x.shape, permutation: op.perm)
   guard let contiguous = permutation.firstIndex(of: shape.count - 1),
     contiguous != permutation.count - 1
@@ -310,7 +297,7 @@ private func makeTransposeKernel(_ request: KernelRequest) -> KernelOffer {
 // MARK: Reduction
 
 /// Reduces one axis of [outer, reduced, inner] in Double, in the order of memory.
-struct ReduceKernel: Kernel {
+struct ReduceKernel: ElementKernel {
   enum Function: String, Sendable { case mean, sum, maximum, minimum }
   let function: Function
   let outer: Int
@@ -319,12 +306,7 @@ struct ReduceKernel: Kernel {
 
   var name: String { "native \(function.rawValue)" }
 
-  func run(
-    _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
-  ) throws(Diagnostic) {
-    guard let x = inputs[0]?.elements(as: Float.self).baseAddress,
-      let y = outputs[0].elements(as: Float.self).baseAddress
-    else { return }
+  func run(_ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>) {
     let size = Double(reduced)
     switch function {
     case .mean: fold(x, y, start: 0, { $0 + $1 }, { $0 / size })

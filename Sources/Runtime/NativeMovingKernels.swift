@@ -8,6 +8,7 @@ import Operators
 let nativeMovingMakers = [
   KernelMaker(make: makeExpandKernel), KernelMaker(make: makeGatherKernel),
   KernelMaker(make: makeConcatKernel), KernelMaker(make: makeRmsNormKernel),
+  KernelMaker(make: makeResizeKernel),
 ]
 
 /// Longest row, in elements, that is moved element by element.
@@ -16,25 +17,18 @@ private let shortRow = 16
 // MARK: Expand
 
 /// Repeats a tensor along axes of size 1.
-struct ExpandKernel: Kernel {
+struct ExpandKernel: ElementKernel {
   let nest: BroadcastNest
   var name: String { "native expand" }
 
-  func run(
-    _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
-  ) throws(Diagnostic) {
-    guard let x = inputs[0]?.elements(as: Float.self).baseAddress,
-      let y = outputs[0].elements(as: Float.self).baseAddress
-    else { return }
+  func run(_ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>) {
     nest.apply(x, x, y) { value, _ in value }
   }
 }
 
 private func makeExpandKernel(_ request: KernelRequest) -> KernelOffer {
   guard request.op is Expand, let x = request.input(0) else { return .unrelated }
-  guard request.isFloat, request.postOperations.isEmpty else {
-    return .refused("native: an operand is empty or not float32")
-  }
+  if let refusal = request.floatRefusal { return refusal }
   let shape = request.outputs[0].shape
   return .kernel(ExpandKernel(nest: BroadcastNest(x.shape, x.shape, to: shape)))
 }
@@ -42,7 +36,7 @@ private func makeExpandKernel(_ request: KernelRequest) -> KernelOffer {
 // MARK: Gather
 
 /// Picks short rows of four-byte elements by known indices.
-struct GatherKernel: Kernel {
+struct GatherKernel: ElementKernel {
   let indices: [Int]
   let outer: Int
   let size: Int
@@ -50,12 +44,7 @@ struct GatherKernel: Kernel {
   var name: String { "native gather" }
   var consumedInputs: Set<Int> { [1] }
 
-  func run(
-    _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
-  ) throws(Diagnostic) {
-    guard let x = inputs[0]?.elements(as: UInt32.self).baseAddress,
-      let y = outputs[0].elements(as: UInt32.self).baseAddress
-    else { return }
+  func run(_ x: UnsafePointer<UInt32>, _ y: UnsafeMutablePointer<UInt32>) {
     let (step, targetStep) = (size * inner, indices.count * inner)
     for (place, index) in indices.enumerated() {
       for element in 0..<inner {
@@ -71,9 +60,7 @@ private func makeGatherKernel(_ request: KernelRequest) -> KernelOffer {
     return .unrelated
   }
   let inner = x.shape[(op.axis + 1)...].reduce(1, *)
-  guard x.element.byteWidth == 4, request.outputs[0].count > 0, request.postOperations.isEmpty else {
-    return .refused("native: the tensor is empty or its elements have not four bytes")
-  }
+  if let refusal = request.wordRefusal { return refusal }
   guard inner < shortRow else { return .refused("native: rows are long, each is copied") }
   guard let bytes = request.constant(1),
     let list = Constant(type: type, bytes: bytes).integers()
@@ -116,9 +103,7 @@ struct ConcatKernel: Kernel {
 private func makeConcatKernel(_ request: KernelRequest) -> KernelOffer {
   guard let op = request.op as? Concat else { return .unrelated }
   let y = request.outputs[0]
-  guard y.element.byteWidth == 4, y.count > 0, request.postOperations.isEmpty else {
-    return .refused("native: the tensor is empty or its elements have not four bytes")
-  }
+  if let refusal = request.wordRefusal { return refusal }
   let inner = y.shape[(op.axis + 1)...].reduce(1, *)
   let rows = request.inputs.map { ($0?.shape[op.axis] ?? 0) * inner }
   guard rows.allSatisfy({ $0 < shortRow }) else {
@@ -174,9 +159,7 @@ struct RmsNormKernel: Kernel {
 
 private func makeRmsNormKernel(_ request: KernelRequest) -> KernelOffer {
   guard let op = request.op as? RmsNorm, let x = request.input(0) else { return .unrelated }
-  guard request.isFloat, request.postOperations.isEmpty else {
-    return .refused("native: an operand is empty or not float32")
-  }
+  if let refusal = request.floatRefusal { return refusal }
   let size = op.axes.map { x.shape[$0] }.reduce(1, *)
   return .kernel(RmsNormKernel(size: size, epsilon: op.epsilon))
 }

@@ -15,6 +15,7 @@ struct OneDNNKernel: Kernel {
 
   var name: String { "oneDNN \(primitive.implementation)" }
   var inPlaceInput: Int? { addend ?? (overwritesInput ? 0 : nil) }
+  var usesOneDNN: Bool { true }
   var scratchpadBytes: Int { primitive.scratchpadBytes }
   var constantBytes: Int { primitive.constantBytes }
 
@@ -40,7 +41,7 @@ extension OneDNN {
   static let kernelMakers = [
     KernelMaker(make: convolution), KernelMaker(make: matrixProduct), KernelMaker(make: pool),
     KernelMaker(make: softmax), KernelMaker(make: elementWise),
-    KernelMaker(make: layerNorm), KernelMaker(make: deconvolution),
+    KernelMaker(make: layerNorm), KernelMaker(make: deconvolution), KernelMaker(make: recurrence),
   ]
 
   /// An offer of the kernel that `make` gives, or the reason why it failed.
@@ -95,10 +96,12 @@ extension OneDNN {
 
   private static func convolution(_ request: KernelRequest) -> KernelOffer {
     guard let x = request.input(0), let w = request.input(1) else { return .unrelated }
-    let op: Conv2d
+    let (geometry, group): (WindowGeometry, Int)
     switch request.op {
-    case let dense as Conv2d: op = dense
-    case let depthwise as DepthWiseConv2d: op = depthwise.grouped(channels: x.shape[3])
+    case let op as Conv2d: (geometry, group) = (op.geometry(weight: w.shape), op.group)
+    case let op as Conv3d: (geometry, group) = (op.geometry(weight: w.shape), op.group)
+    case let op as DepthWiseConv2d:
+      (geometry, group) = (op.grouped(channels: 1).geometry(weight: w.shape), x.shape[3])
     default: return .unrelated
     }
     guard request.isFloat else { return .refused("oneDNN: an operand is empty or not float32") }
@@ -106,14 +109,15 @@ extension OneDNN {
     let bias = request.constant(2)
     if request.input(2) != nil && bias == nil { return .refused("oneDNN: bias is computed") }
     let y = request.outputs[0]
-    let axes = axes(op.geometry(weight: w.shape), input: x.shape, output: y.shape)
+    let axes = axes(geometry, input: x.shape, output: y.shape)
+    let (channels, filters) = (x.shape[x.rank - 1], y.shape[y.rank - 1])
     let postOps = postOps(request.postOperations)
     return offer { () throws(Diagnostic) in
       let primitive = try OneDNNPrimitive { error, capacity in
         withFloats(weight, bias) { weight, bias in
           weight.flatMap {
             qdnn_conv_create(
-              axes.count, axes, x.shape[0], x.shape[3], y.shape[3], op.group, $0, bias, postOps,
+              axes.count, axes, x.shape[0], channels, filters, group, $0, bias, postOps,
               postOps.count, error, capacity)
           }
         }
@@ -169,9 +173,12 @@ extension OneDNN {
     let (kind, geometry): (qdnn_pooling, WindowGeometry)
     switch request.op {
     case let op as PoolMax2d: (kind, geometry) = (.max, op.geometry)
+    case let op as PoolMax3d: (kind, geometry) = (.max, op.geometry)
     case let op as PoolAvg2d:
-      kind =
-        op.countPadForEdges ? .average_include_pad : .average_exclude_pad
+      kind = op.countPadForEdges ? .average_include_pad : .average_exclude_pad
+      geometry = op.geometry
+    case let op as PoolAvg3d:
+      kind = op.countPadForEdges ? .average_include_pad : .average_exclude_pad
       geometry = op.geometry
     default: return .unrelated
     }
@@ -182,7 +189,7 @@ extension OneDNN {
     return offer { () throws(Diagnostic) in
       OneDNNKernel(
         primitive: try OneDNNPrimitive {
-          qdnn_pool_create(kind, axes.count, axes, x.shape[0], x.shape[3], $0, $1)
+          qdnn_pool_create(kind, axes.count, axes, x.shape[0], x.shape[x.rank - 1], $0, $1)
         })
     }
   }

@@ -25,9 +25,13 @@ extension OneDNN {
 
   /// Transposed convolution with constant weights.
   static func deconvolution(_ request: KernelRequest) -> KernelOffer {
-    guard let op = request.op as? TransposeConv2d, let x = request.input(0),
-      let w = request.input(1)
-    else { return .unrelated }
+    guard let x = request.input(0), let w = request.input(1) else { return .unrelated }
+    let (geometry, group): (WindowGeometry, Int)
+    switch request.op {
+    case let op as TransposeConv2d: (geometry, group) = (op.geometry(weight: w.shape), op.group)
+    case let op as TransposeConv3d: (geometry, group) = (op.geometry(weight: w.shape), op.group)
+    default: return .unrelated
+    }
     guard request.isFloat, request.postOperations.isEmpty else {
       return .refused("oneDNN: an operand is empty or not float32")
     }
@@ -35,15 +39,14 @@ extension OneDNN {
     let bias = request.constant(2)
     if request.input(2) != nil && bias == nil { return .refused("oneDNN: bias is computed") }
     let y = request.outputs[0]
-    let geometry = op.geometry(weight: w.shape)
     let axes = axes(geometry, input: x.shape, output: y.shape)
     return offer { () throws(Diagnostic) in
       let primitive = try OneDNNPrimitive { error, capacity in
         withFloats(weight, bias) { weight, bias in
           weight.flatMap {
             qdnn_deconv_create(
-              axes.count, axes, x.shape[0], x.shape[3], y.shape[3], op.group, $0, bias, nil, 0,
-              error, capacity)
+              axes.count, axes, x.shape[0], x.shape[x.rank - 1], y.shape[y.rank - 1], group, $0, bias,
+              nil, 0, error, capacity)
           }
         }
       }

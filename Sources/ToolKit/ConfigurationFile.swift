@@ -51,6 +51,41 @@ public struct ConfigurationMap {
     return try ConfigurationMap(node, path: path(key), file: file)
   }
 
+  /// The maps of the list under a key; nil where the key is absent.
+  public mutating func maps(_ key: String) throws(Diagnostic) -> [ConfigurationMap]? {
+    guard let node = take(key) else { return nil }
+    guard case .sequence(let items) = node else { throw problem("must be a list", node, path(key)) }
+    var result: [ConfigurationMap] = []
+    for (index, item) in items.enumerated() {
+      result.append(try ConfigurationMap(item, path: "\(path(key))[\(index)]", file: file))
+    }
+    return result
+  }
+
+  /// The texts of the list under a key, or the one text; nil where the key is absent or nothing stands behind it.
+  public mutating func strings(_ key: String) throws(Diagnostic) -> [String]? {
+    guard let node = take(key), !Self.isEmpty(node) else { return nil }
+    if case .scalar(let scalar) = node { return [scalar.string] }
+    guard case .sequence(let items) = node else { throw problem("must be a list of names", node, path(key)) }
+    var result: [String] = []
+    for item in items {
+      guard case .scalar(let scalar) = item else { throw problem("must be a list of names", item, path(key)) }
+      result.append(scalar.string)
+    }
+    return result
+  }
+
+  /// Leaves a key to another reader of the file.
+  public mutating func skip(_ key: String) { _ = take(key) }
+
+  /// Leaves out the keys behind which nothing stands: of templates, not of what they ask for.
+  public mutating func dropEmpty() { entries.removeAll { Self.isEmpty($0.node) } }
+
+  private static func isEmpty(_ node: Yams.Node) -> Bool {
+    guard case .scalar(let scalar) = node else { return false }
+    return scalar.style == .plain && ["", "~", "null"].contains(scalar.string)
+  }
+
   /// The whole number under a key.
   public mutating func int(_ key: String) throws(Diagnostic) -> Int? {
     try value(key, "a whole number") { Int($0) }

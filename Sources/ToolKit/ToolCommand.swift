@@ -13,6 +13,8 @@ extension ToolCommand {
   public func run() throws {
     let program = ToolProgram.name
     let session = ToolSession(program: program, options: common)
+    session.printer.report(
+      RepeatedOptions(Self.self).warnings(Array(CommandLine.arguments.dropFirst())))
     var status: ExitStatus
     do throws(Diagnostic) {
       status = try perform(in: session)

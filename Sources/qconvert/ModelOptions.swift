@@ -86,6 +86,11 @@ struct ModelOptions: ParsableArguments {
     ]
   }
 
+  /// Layouts of the model's inputs where they are said.
+  var sourceLayouts: [String: String] {
+    Dictionary(ModelOptions.pairs(sourceInputLayout).map { ($0.name, $0.value) }) { $1 }
+  }
+
   /// Model version and copyright text.
   func metadata() throws(Diagnostic) -> (version: String, copyright: String) {
     var copyright = ""

@@ -34,6 +34,12 @@ struct QConvert: ToolCommand {
   var outputPath: String?
   @OptionGroup(title: "Inputs and outputs of the model") var shapes: ShapeOptions
   @OptionGroup(title: "Inputs and outputs of the model") var model: ModelOptions
+  @OptionGroup(title: "Inputs and outputs of the model") var colors: ColorOptions
+  @Option(
+    name: .customLong("dump_config_template"),
+    help: ArgumentHelp("Write a file for --config about the model's inputs and outputs, and end.", valueName: "file"))
+  var configTemplate: String?
+  @OptionGroup(title: "Looking at the model") var onnx: ONNXOptions
   @Option(
     name: .customLong("export_format"),
     help: "With or without encodings of overrides and of the source (default: DLC_DEFAULT).")
@@ -61,13 +67,16 @@ struct QConvert: ToolCommand {
     if dryRun, dump.dumpIR != nil || dump.after != nil {
       throw ValidationError("--dry_run writes nothing and excludes --dump_ir and --dump_ir_after")
     }
-    if !quantize.hasSource, let option = quantize.given.first {
-      throw ValidationError(
-        """
-        --\(option) is about quantizing, which needs one of --input_list, --load_stats and \
-        --enable_float_fallback
-        """)
+    if !quantize.hasSource, let option = quantize.given.first(where: { !["skip_nonfinite", "config"].contains($0) }) {
+      throw ValidationError(Self.needsSource("--\(option)").message)
     }
+  }
+
+  private static func needsSource(_ option: String) -> Diagnostic {
+    Diagnostic(
+      "usage",
+      "\(option) is about quantizing, which needs one of --input_list, --load_stats and --enable_float_fallback",
+      kind: .usage)
   }
 
   func perform(in session: ToolSession) throws(Diagnostic) -> ExitStatus {
@@ -76,9 +85,36 @@ struct QConvert: ToolCommand {
       return .done
     }
     guard let input = inputNetwork else { return .usage }
+    guard let file = quantize.configurationFile else { return try convert(input, IOConfiguration(), session) }
+    let io = try IOConfiguration(path: file)
+    session.noteInputs([file])
+    if !quantize.hasSource, io.isEmpty, io.isAboutQuantizing { throw Self.needsSource("--config") }
+    if io.isEmpty || io.isAboutQuantizing, !quantize.hasSource {
+      session.printer.report(
+        Diagnostic(
+          "option-without-effect",
+          io.isEmpty
+            ? "--config changed nothing: it says nothing"
+            : "calibration of --config changed nothing: nothing is quantized",
+          severity: .warning))
+    }
+    var (shapes, model, colors) = (shapes, model, colors)
+    io.merge(into: &shapes, &model, &colors, session)
+    var command = self
+    command.shapes = shapes
+    command.model = model
+    command.colors = colors
+    if quantize.hasSource, !io.preserved.isEmpty { command.quantize.preserve.keep(io.preserved) }
+    return try command.convert(input, io, session)
+  }
+
+  /// Converts with the options as they are with the configuration file.
+  private func convert(
+    _ input: String, _ io: IOConfiguration, _ session: ToolSession
+  ) throws(Diagnostic) -> ExitStatus {
     let output = outputPath ?? FileReading.withoutExtension(input) + ".dlc"
     try dump.check()
-    let quantizing = try quantize.hasSource ? quantize.quantizerOptions(session) : nil
+    let quantizing = try quantize.hasSource ? quantize.quantizerOptions(session, besideIO: true) : nil
 
     let imported = try session.phase("import") { () throws(Diagnostic) in
       try shapes.load(input)
@@ -87,6 +123,13 @@ struct QConvert: ToolCommand {
     overrides.noteInputs(session)
     session.printer.report(quantize.target.notes)
     var source = imported.graph
+    session.printer.report(onnx.notes)
+    if let configTemplate {
+      try AtomicFile.write(IOConfiguration.template(source), to: configTemplate)
+      return .done
+    }
+    if onnx.summary { try session.printResult(ONNXOptions.text(imported)) }
+    try colors.apply(to: &source, layouts: model.sourceLayouts, session)
     try model.apply(to: &source, session)
     session.printer.report(imported.diagnostics)
     var place = QuantizePlace(
@@ -105,7 +148,12 @@ struct QConvert: ToolCommand {
         if dump.isWanted(after: pass.name) { texts = graph.text() }
       }
     }
+    if onnx.validates {
+      try session.phase("validate") { () throws(Diagnostic) in try ONNXOptions.compare(prepared, graph, session) }
+    }
     model.removeUnused(&graph, session)
+    try checkNumbers(graph, session)
+    try io.apply(to: &graph)
     let overridden = try overrides.apply(to: &graph, session)
     strip(&graph, session)
     let floats = try settleFloats(&graph, session)
@@ -122,7 +170,9 @@ struct QConvert: ToolCommand {
       try FileReading.sha256(of: imported.files)
     }
     let options = shapes.effective.merging(overridden ?? OverrideOptions.none) { $1 }
-      .merging(model.effective) { $1 }.merging(floats) { $1 }
+      .merging(model.effective) { $1 }.merging(colors.effective) { $1 }.merging(io.effective) { $1 }.merging(floats) {
+        $1
+      }
       .merging(quantizing == nil ? preserve.effective : PreserveOptions.none) { $1 }
       .merging(["export_format": exportFormat.rawValue]) { $1 }
     let encodingsText =
@@ -156,6 +206,25 @@ struct QConvert: ToolCommand {
     return .done
   }
 
+  /// Weights without numbers are errors, or warnings where these are asked for.
+  private func checkNumbers(_ graph: Graph, _ session: ToolSession) throws(Diagnostic) {
+    do throws(Diagnostic) {
+      try requireNumbers(graph)
+      guard quantize.skipsNonfinite, !quantize.hasSource else { return }
+      session.printer.report(
+        Diagnostic(
+          "option-without-effect", "--skip_nonfinite changed nothing: no weight holds a NaN", severity: .warning))
+    } catch {
+      guard quantize.skipsNonfinite else { throw error }
+      session.printer.report(
+        error.all.map {
+          var warning = $0
+          (warning.severity, warning.hint) = (.warning, nil)
+          return warning
+        })
+    }
+  }
+
   /// Makes fixed point of a graph whose encodings are all given, and leaves any other as it is. Gives the
   /// graph with its annotations.
   private func complete(_ graph: inout Graph, _ session: ToolSession) throws(Diagnostic) -> Graph {
@@ -182,7 +251,9 @@ struct QConvert: ToolCommand {
     case .open(let names):
       guard isLast else { return graph }
       try overrides.checkCoverage(names)
-      try session.printSummary("\(names.count) tensors are open: the weights stay float until qquantize gives the rest")
+      try session.printSummary(
+        "\(counted(names.count, "tensor is", "tensors are")) open: the weights stay float until qquantize gives the rest"
+      )
       return graph
     }
   }
@@ -205,7 +276,17 @@ struct QConvert: ToolCommand {
     _ graph: inout Graph, _ session: ToolSession
   ) throws(Diagnostic) -> [String: String] {
     if graph.hasDecisions {
+      let before = graph.tensors.map(\.bitwidth)
       graph = graph.settlingFloatWidths(float.bitwidth ?? 32, bias: float.biasBitwidth)
+      if !quantize.hasSource, graph.tensors.map(\.bitwidth) == before {
+        for (name, width) in [("float_bitwidth", float.bitwidth), ("float_bias_bitwidth", float.biasBitwidth)]
+        where width == 16 {
+          session.printer.report(
+            Diagnostic(
+              "option-without-effect", "--\(name) 16 changed 0 tensors: none is float and without a width of its own",
+              severity: .warning))
+        }
+      }
     } else if quantize.hasSource {
       return FloatOptions.none
     } else {

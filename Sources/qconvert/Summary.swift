@@ -8,7 +8,8 @@ enum Summary {
     let constants = graph.tensors.filter { $0.constant != nil }
     let count = constants.reduce(0) { $0 + $1.type.count }
     let bytes = constants.reduce(0) { $0 + $1.type.byteCount }
-    return "\(graph.nodes.count) operators, \(grouped(count)) parameters, \(byteText(bytes))"
+    return
+      "\(counted(graph.nodes.count, "operator")), \(grouped(count)) \(count == 1 ? "parameter" : "parameters"), \(byteText(bytes))"
   }
 
   /// Every operator that the model became, and inputs that nothing reads.

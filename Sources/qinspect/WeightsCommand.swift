@@ -23,6 +23,8 @@ struct WeightsCommand: ToolCommand {
   var channels = false
   @Flag(help: "Print the result as JSON (always with channels).")
   var json = false
+  @Option(help: ArgumentHelp("Write a page with a drawing of every weight too.", valueName: "file"))
+  var html: String?
   @OptionGroup var common: CommonOptions
 
   func perform(in session: ToolSession) throws(Diagnostic) -> ExitStatus {
@@ -37,6 +39,11 @@ struct WeightsCommand: ToolCommand {
         Diagnostic("no-match", "no weight matches \(tensor)", severity: .warning))
     }
     let summaries = weights.compactMap { WeightSummary(graph, $0.tensor, axis: $0.axis) }
+    if let html {
+      session.noteInputs([container.path])
+      try session.checkOutputs(main: html, others: [])
+      try AtomicFile.write(WeightsPage.text(summaries, title: graph.name), to: html)
+    }
     if json {
       try session.printResult(WeightsDocument(summaries))
       return .done

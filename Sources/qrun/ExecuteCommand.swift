@@ -77,7 +77,7 @@ struct ExecuteCommand: ToolCommand {
     }
     try session.printer.checkWarnings()
     if dryRun {
-      try session.printSummary("\(source.count) samples, \(wanted.count) tensors to write")
+      try session.printSummary("\(counted(source.count, "sample")), \(counted(wanted.count, "tensor")) to write")
       return .done
     }
     let results = try StagedFolder(target: outputDir)

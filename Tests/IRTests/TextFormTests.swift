@@ -93,4 +93,24 @@ import Testing
     #expect(codes { $0.tensors[1].type.element = .ufixed8 } == ["verify-encoding"])
     #expect(codes { $0.nodes.removeLast() } == ["verify-output"])
   }
+
+  /// The offset of a 32-bit bias is shown as 0, as in reports, and read so; written out it is the same.
+  @Test func offsetsOfBiases() throws {
+    func text(_ offset: String) -> String {
+      """
+      graph "g" {
+        input %x: float32[2]
+        const %b: float32[2] <bw 32; symmetric; axis 0; grid 0.5 \(offset) 0.25 \(offset)> !given = [1, 2]
+        %y: float32[2] = ElementWiseAdd(%x, %b) "n"
+        output %y
+      }
+      """
+    }
+    for offset in ["0", "-2147483648"] {
+      let graph = try Graph(text: text(offset), registry: .standard)
+      let id = try #require(graph.tensor(named: "b"))
+      #expect(graph[id].encoding?.channels.allSatisfy { $0.offset == .min } == true)
+      #expect(graph.text().contains("grid 0.5 0 0.25 0"))
+    }
+  }
 }

@@ -115,16 +115,20 @@ import Testing
     #expect(
       shared == [
         "Reshape", "Transpose", "Split", "StridedSlice", "Gather", "GatherElements", "GatherNd",
-        "Pad", "Tile", "Expand", "PoolMax2d", "ReduceMax", "ReduceMin", "TopK",
+        "Pad", "Tile", "Expand", "PoolMax2d", "PoolMax3d", "Resize", "ResizeNearestNeighbor",
+        "ReverseSequence", "DepthToSpace", "SpaceToDepth", "ChannelShuffle", "ReduceMax", "ReduceMin", "TopK",
         "Convert",
       ])
     #expect(names { $0.output(0) == .tiedToInputs } == ["Concat"])
     let fixed = names { if case .fixedUnit = $0.output(0) { true } else { false } }
     #expect(fixed == ["Sigmoid", "Softmax", "Tanh"])
     let rows = names { if case .weight(_, true) = $0.input(1) { true } else { false } }
-    #expect(rows == ["FullyConnected", "MatMul"])
+    #expect(rows == ["FullyConnected", "MatMul", "Rnn", "Gru", "Lstm"])
     let channels = names { if case .weight(_, false) = $0.input(1) { true } else { false } }
-    #expect(channels == ["Conv2d", "DepthWiseConv2d", "TransposeConv2d", "Batchnorm"])
+    #expect(
+      channels == [
+        "Conv2d", "Conv3d", "DepthWiseConv2d", "TransposeConv2d", "TransposeConv3d", "Batchnorm",
+      ])
     #expect(MatMul().quantization.input(1) == .weight(channelAxis: -1, perRow: true))
     let turned = MatMul(transposeIn1: true).quantization.input(1)
     #expect(turned == .weight(channelAxis: -2, perRow: true))

@@ -99,7 +99,7 @@ private func i(_ shape: Int...) -> TensorType { TensorType(.int64, shape) }
 private func b(_ shape: Int...) -> TensorType { TensorType(.bool, shape) }
 
 /// At least one use of every operator of the registry.
-let operatorSamples = firstSamples + transformerSamples + codeSamples
+let operatorSamples = firstSamples + transformerSamples + codeSamples + widerSamples
 
 private func grid(
   _ element: DataType, _ scales: [Float], _ zeros: [Int], axis: Int? = nil
@@ -119,6 +119,100 @@ private let codeSamples: [OperatorSample] = [
     [TensorType(.int8, [2, 3, 5])]),
   OperatorSample(DequantizeLinear(grid(.uint16, [1e-4], [9])), [TensorType(.uint16, [2, 3])]),
   OperatorSample(DequantizeLinear(grid(.int32, [1e-4], [0])), [TensorType(.int32, [2, 3])]),
+]
+
+private func gates(_ list: (GateFunction, Float?, Float?)...) -> [Gate] {
+  list.map { Gate($0.0, alpha: $0.1, beta: $0.2) }
+}
+
+private let widerSamples: [OperatorSample] = [
+  OperatorSample(
+    Conv3d(padAmount: [1, 1, 0, 1, 1, 0]), [f(1, 4, 5, 6, 3), f(3, 3, 2, 3, 8), f(8)]),
+  OperatorSample(
+    Conv3d(stride: [2, 1, 1], dilation: [1, 2, 1], group: 2), [f(2, 5, 6, 4, 4), f(2, 2, 3, 2, 6)]),
+  OperatorSample(
+    TransposeConv3d(stride: [2, 1, 2], padAmount: [1, 0, 0, 1, 0, 0], outputPadding: [1, 0, 0]),
+    [f(1, 3, 2, 3, 4), f(2, 3, 2, 4, 5), f(5)]),
+  OperatorSample(
+    PoolMax3d(filterSize: [2, 3, 2], stride: [1, 2, 1], padAmount: [0, 1, 1, 1, 0, 0]),
+    [f(2, 4, 5, 6, 3)]),
+  OperatorSample(
+    PoolAvg3d(filterSize: [2, 2, 3], stride: [2, 1, 1], padAmount: [0, 0, 1, 0, 1, 1]),
+    [f(1, 4, 5, 6, 3)]),
+  OperatorSample(
+    PoolAvg3d(
+      filterSize: [2, 2, 2], stride: [1, 1, 1], padAmount: [1, 0, 0, 1, 0, 0], countPadForEdges: true),
+    [f(1, 3, 4, 3, 2)]),
+  OperatorSample(
+    PoolMaxIndices2d(PoolMax2d(filterSize: [2, 3], stride: [2, 1], padAmount: [1, 0, 1, 1])),
+    [f(2, 5, 6, 3)]),
+  OperatorSample(
+    PoolMaxIndices3d(
+      PoolMax3d(filterSize: [2, 2, 2], stride: [1, 2, 1], padAmount: [0, 0, 0, 0, 0, 0]),
+      isColumnMajor: true), [f(1, 3, 4, 3, 2)]),
+  OperatorSample(Resize(shape: [1, 2, 7, 9], interpolation: .nearest), [f(1, 2, 4, 5)]),
+  OperatorSample(
+    Resize(shape: [2, 7, 5, 3], interpolation: .linear, transformation: .alignCorners), [f(2, 4, 6, 3)]),
+  OperatorSample(
+    Resize(
+      shape: [1, 3, 4, 2], scales: [1, 0.6, 0.8, 1], interpolation: .cubic, excludeOutside: true),
+    [f(1, 5, 6, 2)]),
+  OperatorSample(
+    Resize(shape: [2, 4, 3], interpolation: .linear, transformation: .halfPixelSymmetric, antialias: true),
+    [f(2, 9, 3)]),
+  OperatorSample(
+    Resize(
+      shape: [1, 3, 3, 1], interpolation: .linear, transformation: .cropAndResize,
+      crop: [0, 0.25, 0.5, 0, 1, 0.75, 1.25, 1], extrapolationValue: 7), [f(1, 4, 4, 1)]),
+  OperatorSample(ResizeBilinear(size: [8, 6], halfPixelCenters: true), [f(2, 4, 3, 5)]),
+  OperatorSample(ResizeBilinear(size: [3, 7], alignCorners: true), [f(1, 5, 4, 2)]),
+  OperatorSample(ResizeNearestNeighbor(size: [8, 6]), [f(1, 4, 3, 5)]),
+  OperatorSample(ResizeNearestNeighbor(size: [3, 5], halfPixelCenters: true), [f(1, 6, 4, 5)]),
+  OperatorSample(
+    Lstm(hiddenSize: 5), [f(4, 2, 3), f(1, 20, 3), f(1, 20, 5), f(1, 40)], bounded: true),
+  OperatorSample(
+    Lstm(hiddenSize: 4, direction: .bidirectional, clip: 2, inputForget: true),
+    [
+      f(5, 2, 3), f(2, 16, 3), f(2, 16, 4), f(2, 32), TensorType(.int32, [2]), f(2, 2, 4), f(2, 2, 4),
+      f(2, 12),
+    ], integerLimit: 6, bounded: true),
+  OperatorSample(Gru(hiddenSize: 6), [f(3, 1, 4), f(1, 18, 4), f(1, 18, 6), f(1, 36)], bounded: true),
+  OperatorSample(
+    Gru(
+      hiddenSize: 3, direction: .reverse, gates: gates((.hardsigmoid, 0.3, 0.4), (.scaledtanh, 0.9, 1.1)),
+      linearBeforeReset: true), [f(3, 2, 4), f(1, 9, 4), f(1, 9, 3)], bounded: true),
+  OperatorSample(
+    Rnn(hiddenSize: 5, gates: gates((.leakyrelu, 0.1, nil))), [f(4, 2, 3), f(1, 5, 3), f(1, 5, 5)],
+    bounded: true),
+  OperatorSample(DepthToSpace(blockSize: [2, 2]), [f(1, 2, 3, 8)]),
+  OperatorSample(DepthToSpace(blockSize: [3, 3], mode: .columnFirst), [f(2, 2, 3, 18)]),
+  OperatorSample(SpaceToDepth(blockSize: [2, 2]), [f(2, 4, 6, 3)]),
+  OperatorSample(GridSample(), [f(2, 4, 5, 3), f(2, 3, 2, 2)], bounded: true),
+  OperatorSample(
+    GridSample(mode: .cubic, padding: .reflection, alignCorners: true), [f(1, 4, 5, 2), f(1, 3, 4, 2)]),
+  OperatorSample(GridSample(mode: .nearest, padding: .border), [f(1, 3, 4, 3, 2), f(1, 2, 2, 3, 3)]),
+  OperatorSample(
+    RoiAlign(size: [2, 3], spatialScale: 0.5, samplingRatio: 2),
+    [f(2, 6, 5, 3), f(3, 4), TensorType(.int32, [3])], integerLimit: 2),
+  OperatorSample(
+    RoiAlign(size: [2, 2], halfPixel: false, takesLargest: true),
+    [f(1, 6, 5, 2), f(2, 4), TensorType(.int32, [2])], integerLimit: 1),
+  OperatorSample(ChannelShuffle(axis: 3, groups: 3), [f(1, 2, 3, 12)]),
+  OperatorSample(ChannelShuffle(axis: 1, groups: 2), [i(2, 6, 3)]),
+  OperatorSample(ElementWiseAdd(), [TensorType(.float64, [2, 3]), TensorType(.float64, [3])]),
+  OperatorSample(ReverseSequence(batchAxis: 1, timeAxis: 0), [f(4, 3, 2), i(3)], integerLimit: 5),
+  OperatorSample(CumulativeProduct(axis: 1), [f(2, 5, 3)]),
+  OperatorSample(CumulativeProduct(axis: 0, exclusive: true, reverse: true), [i(5, 3)]),
+  OperatorSample(BitwiseAnd(), [i(3, 4), i(4)], integerLimit: 256),
+  OperatorSample(BitwiseOr(), [i(3, 4), i(3, 1)], integerLimit: 256),
+  OperatorSample(BitwiseXor(), [TensorType(.uint8, [5]), TensorType(.uint8, [5])], integerLimit: 256),
+  OperatorSample(BitwiseNot(), [i(3, 4)], integerLimit: 256),
+  OperatorSample(BitShiftLeft(), [TensorType(.uint32, [5]), TensorType(.uint32, [5])]),
+  OperatorSample(
+    BitShiftRight(), [TensorType(.uint16, [5]), TensorType(.uint16, [5])], integerLimit: 12),
+  OperatorSample(BitCast(from: .float32, to: .int32), [f(2, 3)]),
+  OperatorSample(BitCast(from: .int64, to: .uint64), [i(2, 3)]),
+  OperatorSample(Pad(padAmount: [1, 2, 0, 4], scheme: .wrap), [f(2, 3)]),
 ]
 
 private let transformerSamples: [OperatorSample] = [

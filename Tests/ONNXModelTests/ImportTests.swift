@@ -67,6 +67,7 @@ private func problem(
     let error = problem(path)
     #expect(error?.code == "onnx-open-shape")
     #expect(error?.hint?.contains("--onnx_define_symbol ") == true)
+    #expect(error?.all.count == 1)
     #expect(error?.hint?.contains("-d x 1,") == true)
     var options = ONNXImporter.Options(inputShapes: ["y": [1]])
     #expect(problem(path, options) != nil)

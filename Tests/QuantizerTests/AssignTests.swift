@@ -290,4 +290,59 @@ import Testing
     #expect(error?.code == "non-finite-weight" && error?.location.tensor == "w2")
     #expect(QuantizerOptions().normalized["bias_bitwidth"] == "8")
   }
+
+  @Test func unsignedChannelsAreTold() throws {
+    let text = convolutions.replacingOccurrences(of: "[1, -1, 0.5]", with: "[1, 1, 0.5]")
+    let notes = { (perChannel: Bool) in
+      try annotated(try graph(text)) {
+        $0.paramSchema = .unsignedSymmetric
+        $0.perChannel = perChannel
+      }.notes.filter { $0.code == "unsigned-channels" }
+    }
+    #expect(try notes(false).isEmpty)
+    let told = try notes(true)
+    #expect(told.count == 1 && told[0].message.hasPrefix("1 weight without negative values has"))
+  }
+
+  @Test func keptFloatReachesTheInput() throws {
+    let all = try annotated(try graph(convolutions)) { $0.keepFloat = ["*"] }
+    #expect(try all.graph.find("x").state == .float)
+    #expect(try all.materialized().nodes.map(\.op.typeName) == ["Conv2d", "Relu", "Conv2d"])
+    // Who reads it in fixed point keeps it so.
+    let last = try annotated(try graph(convolutions)) { $0.keepFloat = ["conv2"] }
+    #expect(try last.graph.find("x").encoding != nil)
+  }
+
+  @Test func weightsWithoutNumbersAreRefused() throws {
+    var network = try graph(convolutions)
+    let id = try #require(network.tensor(named: "w2"))
+    network[id].constant = Constant([1, .nan, .infinity], shape: [1, 1, 3, 1])
+    let error = #expect(throws: Diagnostic.self) {
+      try assignFloatFallback(network, options: QuantizerOptions())
+    }
+    #expect(error?.code == "non-finite-weight" && error?.location.tensor == "w2")
+    var options = QuantizerOptions()
+    options.skipNonfinite = true
+    #expect(try assignFloatFallback(network, options: options).graph.find("w2").state == .float)
+    network[id].constant = Constant([1, -.infinity, .infinity], shape: [1, 1, 3, 1])
+    try requireNumbers(network)
+  }
+
+  /// A dry run shows what given encodings decide, as calibration would.
+  @Test func previewSpreads() throws {
+    var network = try graph(
+      """
+      graph "p" {
+        input %x: float32[1, 2]
+        %t: float32[2, 1] = Transpose(%x) {perm: [1, 0]} "t"
+        %y: float32[2, 1] = ElementWiseExp(%t) "e"
+        output %y
+      }
+      """)
+    let id = try #require(network.tensor(named: "x"))
+    network[id].encoding = Encoding(bitwidth: 8, channels: [ScaleOffset(scale: 0.1, offset: -3)])
+    (network[id].encodingSource, network[id].state) = (.override, .given)
+    let preview = try previewedEncodings(network, options: QuantizerOptions()).graph
+    #expect(try preview.find("t").encodingSource == .spread && preview.find("y").state == .open)
+  }
 }

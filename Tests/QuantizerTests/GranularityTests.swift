@@ -281,7 +281,7 @@ private let backends: [any Backend] = [ReferenceBackend(), OneDNNBackend()]
       """)
     let result = try annotated(network) { $0.perRow = true }
     #expect(
-      result.notes.map(\.message) == ["2 channels of 1 weights are all zero and get the least range"])
+      result.notes.map(\.message) == ["2 channels of 1 weight are all zero and get the least range"])
     #expect(try result.graph.find("w").encoding?.channels[0].scale == Float(0.0001 / 127))
   }
 

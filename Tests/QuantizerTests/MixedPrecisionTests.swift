@@ -257,7 +257,7 @@ private let backends: [any Backend] = [ReferenceBackend(), OneDNNBackend()]
     try sameAnnotations(result.graph, kept.dematerialized())
     #expect(try preservingTypes(fixed, names: ["x"]).changed == 1)
     let error = #expect(throws: Diagnostic.self) { try preservingTypes(fixed, names: ["a"]) }
-    #expect(error?.code == "unknown-border" && error?.kind == .usage)
+    #expect(error?.code == "unknown-border" && error?.kind == .input)
   }
 
   @Test func strippedGraphHasItsWeights() throws {

@@ -62,14 +62,26 @@ import Testing
 
   @Test func floatTriple() throws {
     for name in ["r", "w", "b"] {
-      let (result, report) = try overridden(
+      let (open, report) = try overridden(
         try graph(convolutions), [float(name, 16), given("x")] + (name == "w" ? [] : [symmetric("w", scales: [1])]))
-      for other in ["r", "w", "b"] { #expect(try result.find(other).state == .float, "\(name) \(other)") }
-      #expect(try result.find("r").bitwidth == 16 && result.find("w").bitwidth == 16)
+      for other in ["r", "b"] { #expect(try open.find(other).state == .float, "\(name) \(other)") }
+      #expect(try open.find("r").bitwidth == 16)
+      #expect(report.diagnostics.allSatisfy { $0.code != "override-float-triple" })
+      // A weight with an encoding waits for what --keep_weights_quantized says.
+      #expect(try open.find("w").state == (name == "w" ? .float : .given))
+      let done = try annotated(open)
+      let result = done.graph
+      #expect(try result.find("w").state == .float && result.find("w").bitwidth == 16)
       #expect(try result.find("w").encoding == nil)
-      #expect(try result.find("x").state == .given && result.find("w2").state == .open)
-      let warned = report.diagnostics.filter { $0.code == "override-float-triple" }
+      #expect(try result.find("x").state == .given && open.find("w2").state == .open)
+      let warned = done.notes.filter { $0.code == "override-float-triple" }
       #expect(warned.map(\.location.tensor) == (name == "w" ? [] : ["w"]))
+      #expect(try done.materialized().find("w").type.element == .float16)
+      let kept = try annotated(open) { $0.keepsWeightsQuantized = true }
+      #expect(try kept.graph.find("w").encoding == open.find("w").encoding)
+      let stored = try kept.materialized()
+      #expect(try stored.find("w").type.element == (name == "w" ? .float16 : .sfixed8))
+      #expect(try stored.find("r").type.element == .float16)
     }
     // The bias has a width of its own only where it is named.
     let (result, _) = try overridden(try graph(convolutions), [float("r", 16)])

@@ -35,6 +35,15 @@ import Testing
     #expect(try result.find("b").encoding?.bitwidth == 32)
   }
 
+  @Test func unknownTypesAreTold() throws {
+    let plan = try plan(
+      types: #""Conv": {}, "Gather": {}, "Gem": {}, "Frobnicate": {}"#, supergroups: #"{"op_list": ["Conv", "Rellu"]}"#)
+    let told = plan.notes.filter { $0.code == "quantsim-unknown-type" }
+    #expect(told.map(\.location.path) == ["op_type.Frobnicate", "op_type.Gem", "supergroups[0]"])
+    #expect(told.allSatisfy { $0.severity == .warning })
+    #expect(told[1].hint?.contains("Gemm") == true && told[2].hint?.contains("Relu") == true)
+  }
+
   @Test func granularityAndSymmetryByType() throws {
     let result = try done(
       plan(types: #""Conv": {"per_channel_quantization": "True"}, "Relu": {"is_symmetric": "True"}"#))

@@ -106,6 +106,7 @@ import Testing
       ("\"name\" : \"r\"", "\"name\" : \"x\""), ("\"count\" : 8", "\"count\" : -8"),
       ("\"min\" : ", "\"min\" : 1e300, \"other\" : "), ("\"min\" : ", "\"min\" : 9"),
       ("\"min\" : ", "\"min\" : 0.1, \"other\" : "), ("\"count\" : 8,", ""),
+      ("\"count\" : 8,", "\"count\" : 8, \"count\" : 9,"), ("\"samples\" : 1", "\"samples\" : 1, \"extra\" : 2"),
     ]
     for (old, new) in changes {
       #expect(text.contains(old))
@@ -119,6 +120,22 @@ import Testing
       try Statistics.load(path: "/nonexistent/statistics.json")
     }
     #expect(missing?.code == "statistics-read")
+  }
+
+  /// Counts that files can hold do not wrap when these merge.
+  @Test func countsDoNotWrap() throws {
+    for field in ["count", "masked"] {
+      var one = try run([1], jobs: 1)
+      if field == "masked" {
+        one.tensors[0].masked.count = .max - 1
+      } else {
+        one.tensors[0] = TensorStatistics(
+          name: one.tensors[0].name, observer: MinMaxObserver(minimum: 0, maximum: 1, count: .max, zeros: 0))
+      }
+      let two = one
+      let error = #expect(throws: Diagnostic.self) { try one.merge(two) }
+      #expect(error?.code == "statistics-overflow")
+    }
   }
 
   @Test func otherGraphIsAMismatch() throws {

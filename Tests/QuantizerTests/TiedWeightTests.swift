@@ -49,9 +49,13 @@ import Testing
     #expect(table.encoding?.axis == (kind.perRow ? 0 : nil))
     let fixed = try result.materialized()
     #expect(fixed.verify() == [])
-    // Where the data can be read by the grid of the weight, the values are stored once.
-    if kind.bits == 8, !kind.perRow {
-      #expect(fixed.tensors.count { $0.constant?.type.count == 12 } == 1)
+    // One grid serves both uses: the values are stored once, what is gathered has the weight's grid.
+    #expect(fixed.tensors.count { $0.constant?.type.count == 12 } == (kind.perRow ? 2 : 1))
+    let twice = result.notes.filter { $0.code == "weight-stored-twice" }
+    #expect(twice.map(\.location.tensor) == (kind.perRow ? ["table"] : []))
+    if !kind.perRow {
+      #expect(try fixed.find("e").encoding == table.encoding)
+      #expect(fixed.nodes.contains { $0.op.typeName == "Convert" } == (kind.bits == 16))
     }
     let expected = try run(ReferenceBackend(), network)
     for backend in [ReferenceBackend(), OneDNNBackend()] as [any Backend] {
@@ -59,5 +63,40 @@ import Testing
         #expect(abs(a - b) < 0.12, "\(kind) \(a) \(b)\n\(fixed.text(inlineLimit: 16))")
       }
     }
+  }
+
+  /// What is decided about the data, or about the weight's width, leaves two tensors.
+  @Test(arguments: ["given", "float", "width", "narrow"])
+  func otherDecisionsKeepTwo(kind: String) throws {
+    var network = try network()
+    let e = try #require(network.tensor(named: "e"))
+    switch kind {
+    case "given":
+      network[e].encoding = Encoding(bitwidth: 8, channels: [ScaleOffset(scale: 0.02, offset: -128)])
+      (network[e].encodingSource, network[e].state) = (.override, .given)
+    case "float": network[e].state = .float
+    case "width": network[e].bitwidth = 16
+    default: break
+    }
+    let result = try annotated(network, ["x": (-1, 1), "e": (-1.5, 2), "g": (-2.5, 3), "y": (-6, 8)]) {
+      if kind == "narrow" { $0.weightsBitwidth = 4 }
+    }
+    let fixed = try result.materialized()
+    #expect(fixed.verify() == [])
+    #expect(fixed.tensors.count { $0.constant?.type.count == 12 } == (kind == "float" ? 1 : 2))
+    if kind != "float" { #expect(result.notes.contains { $0.code == "weight-stored-twice" }) }
+    if kind == "given" { #expect(try fixed.find("e").encoding == network[e].encoding) }
+  }
+
+  /// A weight with a given encoding shares it with the data.
+  @Test func givenWeightsAreShared() throws {
+    var network = try network()
+    let table = try #require(network.tensor(named: "table"))
+    network[table].encoding = Encoding(bitwidth: 8, channels: [ScaleOffset(scale: 0.02, offset: -100)])
+    (network[table].encodingSource, network[table].state) = (.override, .given)
+    let result = try annotated(network, ["x": (-1, 1), "g": (-2.5, 3), "y": (-6, 8)])
+    #expect(try result.graph.find("e").encoding == network[table].encoding)
+    #expect(try result.graph.find("e").encodingSource == .spread)
+    #expect(try result.materialized().tensors.count { $0.constant?.type.count == 12 } == 1)
   }
 }

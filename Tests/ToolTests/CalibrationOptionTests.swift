@@ -61,6 +61,20 @@ struct CalibrationOptionTests {
     #expect(try folder.data("s1.dlc") == folder.data("s2.dlc"))
   }
 
+  /// Saved statistics save the pass over the float graph; what is kept between levels changes no byte.
+  @Test func sequentialOrderFromStatistics() throws {
+    let sequential = ["--calibration_order", "sequential", "--act_quantizer_calibration", "mse"]
+    let first = try run(["-l", "few.txt", "-o", "a.dlc", "--save_stats", "s", "--activation_cache", "0"] + sequential)
+    #expect(first.status == 0 && first.errors.contains("of the float graph, all at once"), "\(first.errors)")
+    let second = try run(["-l", "few.txt", "--load_stats", "s", "-o", "b.dlc", "--jobs", "1"] + sequential)
+    #expect(second.status == 0, "\(second.errors)")
+    #expect(try folder.data("a.dlc") == folder.data("b.dlc"))
+    let samples = try String(decoding: folder.data("few.txt"), as: UTF8.self).split(separator: "\n").dropLast()
+    try folder.write(samples.joined(separator: "\n") + "\n", "fewer.txt")
+    let other = try run(["-l", "fewer.txt", "--load_stats", "s", "-o", "c.dlc"] + sequential)
+    #expect(other.status == 1 && other.errors.contains("other samples"), "\(other.errors)")
+  }
+
   @Test func configurationFiles() throws {
     let options = ["-l", "few.txt", "--act_quantizer_calibration", "percentile"]
     try folder.write("calibration:\n  percentile: 99\n", "plain.yaml")
@@ -98,6 +112,9 @@ struct CalibrationOptionTests {
     ("--param_quantizer clip --param_quantizer_calibration sqnr", 64, "exclude each other"),
     ("--param_quantizer adjusted --weight_bw 16", 64, "at most 8 bits"),
     ("--calibration_order sequential --load_stats s", 64, "needs --input_list"),
+    ("-l few.txt --load_stats s", 64, "but for --calibration_order sequential"),
+    ("-l few.txt --activation_cache -1", 64, "--activation_cache"),
+    ("-l few.txt -o x.dlc --activation_cache 8 --warnings-as-errors", 1, "--activation_cache changed nothing"),
     ("-l few.txt -o x.dlc --percentile_calibration_value 99 --warnings-as-errors", 1, "changed nothing"),
     ("-l few.txt -o x.dlc --restrict_quantization_steps -8,7 --warnings-as-errors", 1, "0 tensors"),
   ]) func misuse(words: String, status: Int32, message: String) throws {

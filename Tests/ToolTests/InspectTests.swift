@@ -162,4 +162,19 @@ struct InspectTests {
     #expect((first["channels"] as? [Any])?.count == 16)
     #expect((first["histogram"] as? [Int])?.reduce(0, +) == 144)
   }
+
+  @Test("weights as a page: a drawing for each, nothing to load")
+  func weightsPage() throws {
+    let folder = try Scratch()
+    try folder.run("qconvert", "-i", "\(ToolRun.digits)/digits.onnx", "-o", "d.dlc")
+    let json = try folder.run("qinspect", "weights", "d.dlc", "--json", "--html", "w.html").output
+    let text = try String(decoding: folder.data("w.html"), as: UTF8.self)
+    let count = json.components(separatedBy: "\"shape\"").count - 1
+    #expect(count > 2 && text.components(separatedBy: "<section>").count - 1 == count)
+    #expect(!text.contains("src=") && !text.contains("<script") && text.contains("<rect"))
+    let one = try folder.run("qinspect", "weights", "d.dlc", "--tensor", "nosuch", "--html", "n.html")
+    #expect(one.errors.contains("no weight matches"))
+    let empty = try String(decoding: folder.data("n.html"), as: UTF8.self)
+    #expect(!empty.contains("<section>"))
+  }
 }

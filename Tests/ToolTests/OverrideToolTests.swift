@@ -26,6 +26,54 @@ struct OverrideToolTests {
     }
   }
 
+  @Test("grids of the rule clip in each version: the same container", arguments: ["0.6.1", "1.0.0", "2.0.0"])
+  func clipRoundTrip(_ version: String) throws {
+    try folder.run(
+      "qquantize", "-i", "d.dlc", "-l", list, "-o", "q.dlc", "--act_quantizer", "clip", "--bias_bitwidth", "32",
+      "--dump_encoding_json", "--encoding_version", version)
+    #expect(try String(decoding: folder.data("q_encodings.json"), as: UTF8.self).contains("\"clip\""))
+    try folder.run("qconvert", "-i", "\(digits)/digits.onnx", "-o", "b.dlc", "-q", "q_encodings.json")
+    #expect(try folder.run("qinspect", "diff", "q.dlc", "b.dlc").output.isEmpty)
+  }
+
+  @Test("a float output beside a given weight: both float, or the weight kept quantized")
+  func keptWeights() throws {
+    try folder.run(
+      "qquantize", "-i", "d.dlc", "-l", list, "-o", "q.dlc", "--dump_encoding_json", "e.json", "--encoding_version",
+      "1.0.0")
+    let text = try String(decoding: folder.data("e.json"), as: UTF8.self)
+    let document = try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+    let weight = try #require(
+      (document["param_encodings"] as? [[String: Any]])?.first { ($0["name"] as? String)?.contains("weight") == true })
+    let name = try #require(weight["name"] as? String)
+    // The operator that reads the weight, by its row in the classic report.
+    let report = try folder.run("qinspect", "json", "d.dlc").output
+    let nodes = try #require(
+      (try JSONSerialization.jsonObject(with: Data(report.utf8)) as? [String: Any])?["nodes"] as? [[String: Any]])
+    let index = try #require(nodes.firstIndex { ($0["inputs"] as? [String])?.contains(name) == true })
+    var output = try #require((nodes[index]["outputs"] as? [String])?.first)
+    // The activation behind it, where there is one.
+    if let next = nodes.first(where: { ($0["inputs"] as? [String])?.first == output }),
+      (next["type"] as? String)?.hasPrefix("Relu") == true
+    {
+      output = try #require((next["outputs"] as? [String])?.first)
+    }
+    let overrides: [String: Any] = [
+      "version": "1.0.0", "param_encodings": [weight],
+      "activation_encodings": [["name": output, "dtype": "FLOAT", "bw": 32, "enc_type": "PER_TENSOR"]],
+    ]
+    try JSONSerialization.data(withJSONObject: overrides).write(to: URL(filePath: "\(folder.path)/o.json"))
+    for (option, type) in [("", "float32"), ("--keep_weights_quantized", "fixed8")] {
+      let run = try ToolRun(
+        "qquantize", ["-i", "d.dlc", "-l", list, "-o", "k.dlc", "-q", "o.json"] + (option.isEmpty ? [] : [option]),
+        in: folder)
+      #expect(run.status == 0, "\(run.errors)")
+      #expect(run.errors.contains("becomes float because") == option.isEmpty, "\(run.errors)")
+      let row = try folder.run("qinspect", "encodings", "k.dlc", "--tensor", name, "--format", "csv").output
+      #expect(row.contains(type) || (option.isEmpty && !row.contains("fixed")), "\(row)")
+    }
+  }
+
   @Test("dump and read back in each version: the same encodings and weights", arguments: ["0.6.1", "1.0.0", "2.0.0"])
   func roundTrip(_ version: String) throws {
     try folder.run(

@@ -1,19 +1,18 @@
 import IR
 import Operators
 
-/// [KH, KW, C / group, M] as ONNX has it: [M, C / group, KH, KW].
-private let filtersFirst = [3, 2, 0, 1]
-
 /// Padding [top, bottom, left, right] in ONNX's order: all begins, then all ends.
 func onnxPads(_ pads: [Int]) -> [Int] {
   stride(from: 0, to: pads.count, by: 2).map { pads[$0] }
     + stride(from: 1, to: pads.count, by: 2).map { pads[$0] }
 }
 
-extension Conv2d: ONNXExportable {
+extension Convolution: ONNXExportable {
   func export(_ node: Node, _ session: ExportSession) throws(Diagnostic) {
     let weight = try session.operand(node, 1)
-    let image = channelFirst(rank: 4)
+    let image = channelFirst(rank: Space.count + 2)
+    // [K..., C / group, M] as ONNX has it: [M, C / group, K...].
+    let filtersFirst = [Space.count + 1, Space.count] + Array(0..<Space.count)
     var inputs = [
       try session.name(try session.operand(node, 0), image), try session.name(weight, filtersFirst),
     ]
@@ -35,23 +34,27 @@ extension DepthWiseConv2d: ONNXExportable {
   }
 }
 
-extension TransposeConv2d: ONNXExportable {
+extension TransposeConvolution: ONNXExportable {
   func export(_ node: Node, _ session: ExportSession) throws(Diagnostic) {
     let weight = try session.operand(node, 1)
     let shape = session.type(weight).shape
-    let image = channelFirst(rank: 4)
-    // ONNX: [C, M / group, KH, KW].
+    let count = Space.count
+    let image = channelFirst(rank: count + 2)
+    let spatial = Array(0..<count)
+    // ONNX: [C, M / group, K...].
     var filters: String
     if group == 1 {
-      filters = try session.name(weight, [2, 3, 0, 1])
+      filters = try session.name(weight, [count, count + 1] + spatial)
     } else {
-      let perGroup = shape[3] / group
-      let split = session.list([shape[0], shape[1], shape[2], group, perGroup], node.name + "_split")
+      let perGroup = shape[count + 1] / group
+      let split = session.list(
+        Array(shape[...count]) + [group, perGroup], node.name + "_split")
       filters = session.scratch("Reshape", [try session.name(weight), split], for: node, "split")
       filters = session.scratch(
-        "Transpose", [filters], [("perm", .ints([3, 2, 4, 0, 1]))], for: node, "grouped")
+        "Transpose", [filters], [("perm", .ints([count + 1, count, count + 2] + spatial))], for: node,
+        "grouped")
       let joined = session.list(
-        [group * shape[2], perGroup, shape[0], shape[1]], node.name + "_joined")
+        [group * shape[count], perGroup] + Array(shape.prefix(count)), node.name + "_joined")
       filters = session.scratch("Reshape", [filters, joined], for: node, "weight")
     }
     var inputs = [try session.name(try session.operand(node, 0), image), filters]
@@ -59,42 +62,9 @@ extension TransposeConv2d: ONNXExportable {
     try session.emit(
       "ConvTranspose", inputs,
       [
-        ("kernel_shape", .ints(Array(shape[0...1]))), ("strides", .ints(stride)),
+        ("kernel_shape", .ints(Array(shape.prefix(count)))), ("strides", .ints(stride)),
         ("pads", .ints(onnxPads(padAmount))), ("dilations", .ints(dilation)),
         ("output_padding", .ints(outputPadding)), ("group", .int(group)),
       ], for: node, layouts: [image])
-  }
-}
-
-extension PoolMax2d: ONNXExportable {
-  func export(_ node: Node, _ session: ExportSession) throws(Diagnostic) {
-    let image = channelFirst(rank: 4)
-    try session.emit(
-      "MaxPool", [try session.name(try session.operand(node, 0), image)],
-      [
-        ("kernel_shape", .ints(filterSize)), ("strides", .ints(stride)),
-        ("pads", .ints(onnxPads(padAmount))), ("dilations", .ints(dilation)),
-      ], for: node, layouts: [image])
-  }
-}
-
-extension PoolAvg2d: ONNXExportable {
-  func export(_ node: Node, _ session: ExportSession) throws(Diagnostic) {
-    let image = channelFirst(rank: 4)
-    let id = try session.operand(node, 0)
-    let input = try session.name(id, image)
-    if Array(session.type(id).shape[1...2]) == filterSize, padAmount.allSatisfy({ $0 == 0 }),
-      dilation.allSatisfy({ $0 == 1 })
-    {
-      return try session.emit("GlobalAveragePool", [input], for: node, layouts: [image])
-    }
-    let isDilated = dilation.contains { $0 != 1 }
-    try session.emit(
-      "AveragePool", [input],
-      [
-        ("kernel_shape", .ints(filterSize)), ("strides", .ints(stride)),
-        ("pads", .ints(onnxPads(padAmount))), ("count_include_pad", .int(countPadForEdges ? 1 : 0)),
-      ] + (isDilated ? [("dilations", .ints(dilation))] : []), for: node, layouts: [image],
-      since: isDilated ? 19 : 11)
   }
 }

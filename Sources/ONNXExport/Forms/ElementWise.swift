@@ -39,7 +39,7 @@ private let unaryNames = [
   "ElementWiseAsin": "Asin", "ElementWiseAcos": "Acos", "ElementWiseAtan": "Atan",
   "ElementWiseSinh": "Sinh", "ElementWiseCosh": "Cosh", "ElementWiseAsinh": "Asinh",
   "ElementWiseAcosh": "Acosh", "ElementWiseAtanh": "Atanh", "ElementWiseSoftplus": "Softplus",
-  "ElementWiseSoftsign": "Softsign", "Mish": "Mish",
+  "ElementWiseSoftsign": "Softsign", "Mish": "Mish", "BitwiseNot": "BitwiseNot",
 ]
 
 extension ElementWiseUnary: ONNXExportable {
@@ -51,7 +51,7 @@ extension ElementWiseUnary: ONNXExportable {
       return try session.emit("Reciprocal", [root], for: node, layouts: [layout])
     }
     let name = try session.onnxName(typeName, unaryNames)
-    try session.emitElementWise(name, node, since: name == "Mish" ? 18 : 13)
+    try session.emitElementWise(name, node, since: ["Mish", "BitwiseNot"].contains(name) ? 18 : 13)
   }
 }
 
@@ -65,6 +65,10 @@ private let binaryNames = [
 extension ElementWiseBinary: ONNXExportable {
   func export(_ node: Node, _ session: ExportSession) throws(Diagnostic) {
     switch typeName {
+    case "BitShiftLeft", "BitShiftRight":
+      let direction = typeName == "BitShiftLeft" ? "LEFT" : "RIGHT"
+      try session.emitElementWise("BitShift", node, [("direction", .string(direction))])
+    case "BitwiseAnd", "BitwiseOr", "BitwiseXor": try session.emitElementWise(typeName, node, since: 18)
     case "ElementWiseFmod": try session.emitElementWise("Mod", node, [("fmod", .int(1))], since: 13)
     case "ElementWiseMod":
       if session.type(try session.operand(node, 0)).element.isInteger {

@@ -129,7 +129,8 @@ extension Pad: ONNXExportable {
       inputs.append(try session.scalar(value, session.type(id).element, node.name + "_value"))
     }
     try session.emit(
-      "Pad", inputs, [("mode", .string(scheme.rawValue))], for: node, layouts: [layout], since: 18)
+      "Pad", inputs, [("mode", .string(scheme.rawValue))], for: node, layouts: [layout],
+      since: scheme == .wrap ? 19 : 18)
   }
 }
 

@@ -31,14 +31,14 @@ extension ExtremeIndex: ONNXExportable {
   }
 }
 
-extension CumulativeSum: ONNXExportable {
+extension Cumulation: ONNXExportable {
   func export(_ node: Node, _ session: ExportSession) throws(Diagnostic) {
     let (op, layout) = session.relaid(self, node)
     let place = session.constant(Constant([Int64(op.axis)], shape: []), node.name + "_axis")
     try session.emit(
-      "CumSum", [try session.name(try session.operand(node, 0), layout), place],
+      Kind.start == 0 ? "CumSum" : "CumProd", [try session.name(try session.operand(node, 0), layout), place],
       [("exclusive", .int(exclusive ? 1 : 0)), ("reverse", .int(reverse ? 1 : 0))], for: node,
-      layouts: [layout], since: 14)
+      layouts: [layout], since: Kind.start == 0 ? 14 : 26)
   }
 }
 

@@ -57,6 +57,7 @@ extension ONNXTranslation {
     ONNXTranslation("Softmax") { (context) throws(Diagnostic) in
       try softmax(context) { Softmax(axis: $0) }
     },
+    ONNXTranslation("Hardmax", hardmax),
     ONNXTranslation("LogSoftmax") { (context) throws(Diagnostic) in
       try softmax(context) { LogSoftmax(axis: $0) }
     },
@@ -128,6 +129,24 @@ extension ONNXTranslation {
       slope = try context.reshape(slope, slope.shape + tail, suffix: "slope")
     }
     return [try context.emit(Prelu(), [x, slope])]
+  }
+
+  /// 1 at the first of the largest elements of an axis, 0 elsewhere; before opset 13 over all axes from
+  /// `axis` on at once.
+  @Sendable private static func hardmax(_ context: NodeContext) throws(Diagnostic) -> [Value?] {
+    let x = try context.input(0, ranks: 1...8)
+    let isOneAxis = context.opset >= 13
+    var axis = try context.axis(try context.int("axis") ?? (isOneAxis ? -1 : 1), rank: x.rank)
+    var value = x
+    if !isOneAxis {
+      let outer = x.shape[..<axis].reduce(1, &*)
+      value = try context.reshape(x, [outer, x.shape[axis...].reduce(1, &*)], suffix: "flat")
+      axis = 1
+    }
+    let places = try context.emit(Argmax(axis: axis, keepDims: false), [value], suffix: "places")
+    let op = OneHot(depth: value.shape[axis], axis: axis, onValue: 1, offValue: 0, to: .float32)
+    let ones = try context.emit(op, [places], suffix: isOneAxis ? "" : "ones")
+    return [try context.reshape(ones, x.shape, suffix: "shaped")]
   }
 
   /// From opset 13 on along one axis; before, over all axes from `axis` on at once.

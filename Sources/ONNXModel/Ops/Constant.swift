@@ -4,7 +4,9 @@ import Operators
 extension ONNXTranslation {
   /// Constant and ConstantOfShape.
   static let constants = [
-    ONNXTranslation("Constant", constant), ONNXTranslation("ConstantOfShape", constantOfShape),
+    ONNXTranslation("Constant", choosesElement: true, constant),
+    ONNXTranslation("ConstantOfShape", choosesElement: true, constantOfShape),
+    ONNXTranslation("EyeLike", choosesElement: true, eyeLike),
   ]
 
   @Sendable private static func constant(_ context: NodeContext) throws(Diagnostic) -> [Value?] {
@@ -28,6 +30,20 @@ extension ONNXTranslation {
     return [context.constant(made, suffix: "value")]
   }
 
+  /// Ones on a diagonal, of the sizes of the operand; in its element type if none is given.
+  @Sendable private static func eyeLike(_ context: NodeContext) throws(Diagnostic) -> [Value?] {
+    let x = try context.input(0, ranks: 2...2)
+    let offset = min(max(try context.int("k") ?? 0, -TensorDecoder.sizeLimit), TensorDecoder.sizeLimit)
+    let element = try context.elementType("dtype") ?? x.sourceElement
+    guard x.type.count <= 1 << 26 else { throw context.unsupported("a result of \(x.type)") }
+    let columns = x.shape[1]
+    let ones = (0..<x.type.count).map { Float($0 % columns - $0 / columns == offset ? 1 : 0) }
+    var result = context.constant(Constant(ones, shape: x.shape), suffix: "value")
+    guard element.isFloat else { return [try context.cast(result, to: element)] }
+    result.narrow = element == .float32 ? nil : element
+    return [result]
+  }
+
   /// Every element has one value, the number 0 if none is given.
   @Sendable private static func constantOfShape(
     _ context: NodeContext
@@ -46,11 +62,16 @@ extension ONNXTranslation {
     }
     guard one.type.count == 1 else { throw context.invalid("value has \(one.type.count) elements") }
     let type = TensorType(one.type.element, checked)
-    guard type.count <= 1 << 26 else {
+    guard type.count <= 1 << 27 else {
       throw context.unsupported("a result of \(type)")
     }
     let width = type.element.byteWidth
     let bytes = Bytes(count: type.byteCount) { target in
+      if width == 4 {
+        let word = one.stored.buffer.loadUnaligned(as: UInt32.self)
+        target.initializeMemory(as: UInt32.self, repeating: word)
+        return
+      }
       for position in 0..<type.count {
         for byte in 0..<width { target[position * width + byte] = one.stored.buffer[byte] }
       }

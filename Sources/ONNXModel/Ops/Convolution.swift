@@ -52,21 +52,27 @@ extension ONNXTranslation {
       }
     }
     let isLine = rank == 1
-    let op = TransposeConv2d(
-      stride: isLine ? [1] + strides : strides,
-      padAmount: (isLine ? [0, 0] : []) + zip(before, after).flatMap { [$0, $1] },
-      dilation: isLine ? [1] + dilations : dilations,
-      outputPadding: isLine ? [0] + extra : extra, group: group)
+    let pairs = (isLine ? [0, 0] : []) + zip(before, after).flatMap { [$0, $1] }
+    let op: any Operator
+    if rank == 3 {
+      op = TransposeConv3d(
+        stride: strides, padAmount: pairs, dilation: dilations, outputPadding: extra, group: group)
+    } else {
+      op = TransposeConv2d(
+        stride: isLine ? [1] + strides : strides, padAmount: pairs,
+        dilation: isLine ? [1] + dilations : dilations,
+        outputPadding: isLine ? [0] + extra : extra, group: group)
+    }
     var weight = try context.images(filters)
-    let (height, width) = (weight.shape[2], weight.shape[3])
+    let taps = Array(weight.shape[2...])
     if group == 1 {
-      weight = try context.transpose(weight, [2, 3, 0, 1], suffix: "weight")
+      weight = try context.transpose(
+        weight, Array(2..<weight.rank) + [0, 1], suffix: "weight")
     } else {
       weight = try context.reshape(
-        weight, [group, channels / group, outputs / group, height * width], suffix: "groups")
+        weight, [group, channels / group, outputs / group, taps.reduce(1, *)], suffix: "groups")
       weight = try context.transpose(weight, [3, 1, 0, 2], suffix: "weight")
-      weight = try context.reshape(
-        weight, [height, width, channels / group, outputs], suffix: "weight")
+      weight = try context.reshape(weight, taps + [channels / group, outputs], suffix: "weight")
     }
     var operands: [Value?] = [try context.channelLast(images), weight]
     if let bias = context.optional(2) { operands.append(bias) }
@@ -98,9 +104,12 @@ extension ONNXTranslation {
     }
     let flat = window.inTwoDimensions
     let weights = try context.transpose(
-      try context.images(filters), [2, 3, 1, 0], suffix: "weight")
+      try context.images(filters), Array(2..<images.rank) + [1, 0], suffix: "weight")
     let op: any Operator
-    if group == channels && group > 1 {
+    if images.rank == 5 {
+      op = Conv3d(
+        stride: flat.strides, padAmount: flat.padAmount, dilation: flat.dilations, group: group)
+    } else if group == channels && group > 1 {
       op = DepthWiseConv2d(
         stride: flat.strides, padAmount: flat.padAmount, dilation: flat.dilations)
     } else {

@@ -35,7 +35,7 @@ extension ONNXTranslation {
   ]
 
   private static func binary(_ name: String, _ op: any Operator) -> ONNXTranslation {
-    ONNXTranslation(name) { (context) throws(Diagnostic) in
+    ONNXTranslation(name, takesDoubles: true) { (context) throws(Diagnostic) in
       let right = try alignedOperand(context)
       return [try context.emit(op, [try context.input(0), right])]
     }

@@ -19,7 +19,7 @@ extension ONNXTranslation {
     unary("Softsign", ElementWiseSoftsign()), unary("Mish", Mish()),
     ONNXTranslation("Identity") { (context) throws(Diagnostic) in [try context.input(0)] },
     ONNXTranslation("Dropout", dropout),
-    ONNXTranslation("Cast") { (context) throws(Diagnostic) in
+    ONNXTranslation("Cast", choosesElement: true) { (context) throws(Diagnostic) in
       context.ignore("saturate", "round_mode")
       let x = try context.input(0)
       let element: DataType
@@ -35,11 +35,11 @@ extension ONNXTranslation {
         }
         element = known
       }
-      return [try context.cast(x, to: element)]
+      return [try context.convert(x, to: element)]
     },
-    ONNXTranslation("CastLike") { (context) throws(Diagnostic) in
+    ONNXTranslation("CastLike", choosesElement: true) { (context) throws(Diagnostic) in
       context.ignore("saturate", "round_mode")
-      return [try context.cast(try context.input(0), to: try context.input(1).type.element)]
+      return [try context.convert(try context.input(0), to: try context.input(1).sourceElement)]
     },
   ]
 
@@ -79,6 +79,28 @@ extension ONNXTranslation {
 }
 
 extension NodeContext {
+  /// The value in another element type of the source: float64 and float16 stay float32, which holds the
+  /// numbers of float16 after rounding.
+  func convert(_ value: Value, to element: DataType) throws(Diagnostic) -> Value {
+    guard element == .float64 || element == .float16 else {
+      var result = try cast(value, to: element)
+      result.narrow = nil
+      return result
+    }
+    var result = try cast(value, to: .float32, suffix: element == .float64 ? "" : "float32")
+    if element == .float16, value.sourceElement != .float16 {
+      if let constant = result.constant {
+        let numbers = constant.floats().map { Half.rounded($0) }
+        result = self.constant(Constant(numbers, shape: value.shape), suffix: "float16")
+      } else {
+        result = try emit(Cast(to: .float32), [result])
+        if case .tensor(let id) = result.source { builder.makeHalf(id) }
+      }
+    }
+    result.narrow = element
+    return result
+  }
+
   /// The value in another element type. Constants of the types that kernels do not know (floating
   /// point other than float32, uint64) are converted here whatever their size.
   func cast(_ value: Value, to element: DataType, suffix: String = "") throws(Diagnostic) -> Value {

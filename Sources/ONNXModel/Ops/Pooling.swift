@@ -2,10 +2,18 @@ import IR
 import Operators
 
 extension ONNXTranslation {
-  /// MaxPool, AveragePool and their global forms.
+  /// MaxPool, AveragePool, LpPool and their global forms.
   static let pools = [
     ONNXTranslation("MaxPool", maxPool),
-    ONNXTranslation("AveragePool", averagePool),
+    ONNXTranslation("AveragePool", averagePool), ONNXTranslation("LpPool", lpPool),
+    ONNXTranslation("GlobalLpPool") { (context) throws(Diagnostic) in
+      let x = try context.input(0, ranks: 3...8)
+      let power = try norm(context)
+      let powers = try raised(context, x, power)
+      let axes = Array(2..<x.rank)
+      let sum = try context.emit(ReduceSum(axes: axes, keepDims: true), [powers], suffix: "sum")
+      return [try root(context, sum, power)]
+    },
     ONNXTranslation("GlobalMaxPool") { (context) throws(Diagnostic) in
       try global(context) { .max($0) }
     },
@@ -33,17 +41,95 @@ extension ONNXTranslation {
   }
 
   @Sendable private static func maxPool(_ context: NodeContext) throws(Diagnostic) -> [Value?] {
-    try context.requireOnlyFirstOutput("the output Indices")
-    context.ignore("storage_order")
+    let isColumnMajor = try context.flag("storage_order")
     let x = try context.input(0)
-    let images = try context.images(x)
+    var images = try context.images(x)
     var (window, extra) = try window(context, x)
     window.after = zip(window.after, extra).map { $0 + $1 }
     let flat = window.inTwoDimensions
-    let op = PoolMax2d(
-      filterSize: flat.kernel, stride: flat.strides, padAmount: flat.padAmount,
-      dilation: flat.dilations)
-    return [try apply(op, context, images, rank: x.rank)]
+    let element = x.type.element
+    if element.isInteger { images = try context.cast(images, to: .float32, suffix: "numbers") }
+    let (op, places): (any Operator, any Operator)
+    if x.rank == 5 {
+      let pool = PoolMax3d(
+        filterSize: flat.kernel, stride: flat.strides, padAmount: flat.padAmount,
+        dilation: flat.dilations)
+      (op, places) = (pool, PoolMaxIndices3d(pool, isColumnMajor: isColumnMajor))
+    } else {
+      let pool = PoolMax2d(
+        filterSize: flat.kernel, stride: flat.strides, padAmount: flat.padAmount,
+        dilation: flat.dilations)
+      (op, places) = (pool, PoolMaxIndices2d(pool, isColumnMajor: isColumnMajor))
+    }
+    var result = try apply(op, context, images, rank: x.rank)
+    if element.isInteger { result = try context.cast(result, to: element, suffix: "codes") }
+    guard context.isOutputUsed.count > 1, context.isOutputUsed[1] else { return [result] }
+    let indices = try context.emit(places, [try context.channelLast(images)], suffix: "indices")
+    let order = [0, indices.rank - 1] + Array(1..<(indices.rank - 1))
+    let moved = try context.transpose(indices, order, suffix: "indices.nchw")
+    return [result, try context.fromImages(moved, rank: x.rank)]
+  }
+
+  private static func norm(_ context: NodeContext) throws(Diagnostic) -> Float {
+    let power: Float
+    if context.opset < 2 {
+      power = try context.float("p") ?? 2
+    } else {
+      power = Float(try context.int("p") ?? 2)
+    }
+    guard power > 0 else { throw context.invalid("p is \(power)") }
+    return power
+  }
+
+  /// |x|^p.
+  private static func raised(
+    _ context: NodeContext, _ x: Value, _ power: Float
+  ) throws(Diagnostic) -> Value {
+    if power == 2 { return try context.emit(ElementWiseMultiply(), [x, x], suffix: "square") }
+    let size = try context.emit(ElementWiseAbs(), [x], suffix: "abs")
+    if power == 1 { return size }
+    let exponent = try context.scalar(power, like: x.type, suffix: "power")
+    return try context.emit(ElementWisePower(), [size, exponent], suffix: "raised")
+  }
+
+  /// The p-th root of sums.
+  private static func root(
+    _ context: NodeContext, _ sum: Value, _ power: Float
+  ) throws(Diagnostic) -> Value {
+    if power == 1 { return sum }
+    if power == 2 { return try context.emit(ElementWiseSquareRoot(), [sum]) }
+    let exponent = try context.scalar(1 / power, like: sum.type, suffix: "root")
+    return try context.emit(ElementWisePower(), [sum, exponent])
+  }
+
+  /// The p-norm of each window: means of powers times the size of the window; padding counts nothing.
+  @Sendable private static func lpPool(_ context: NodeContext) throws(Diagnostic) -> [Value?] {
+    let x = try context.input(0)
+    let images = try context.images(x)
+    let power = try norm(context)
+    var (window, extra) = try window(context, x)
+    window.after = zip(window.after, extra).map { $0 + $1 }
+    let flat = window.inTwoDimensions
+    var powers = try raised(context, images, power)
+    if flat.padAmount.contains(where: { $0 > 0 }) {
+      powers = try context.emit(Pad(padAmount: [0, 0, 0, 0] + flat.padAmount), [powers], suffix: "pad")
+    }
+    let nothing = flat.padAmount.map { _ in 0 }
+    let op: any Operator
+    if x.rank == 5 {
+      op = PoolAvg3d(
+        filterSize: flat.kernel, stride: flat.strides, padAmount: nothing, dilation: flat.dilations)
+    } else {
+      op = PoolAvg2d(
+        filterSize: flat.kernel, stride: flat.strides, padAmount: nothing, dilation: flat.dilations)
+    }
+    let pixels = try context.channelLast(powers)
+    let means = try context.emit(op, [pixels], suffix: "means")
+    let size = try context.scalar(
+      Float(flat.kernel.reduce(1, &*)), like: means.type, suffix: "size")
+    let sum = try context.emit(ElementWiseMultiply(), [means, size], suffix: "sum")
+    let result = try root(context, sum, power)
+    return [try context.fromImages(try context.channelFirst(result), rank: x.rank)]
   }
 
   @Sendable private static func averagePool(_ context: NodeContext) throws(Diagnostic) -> [Value?] {
@@ -62,9 +148,16 @@ extension ONNXTranslation {
     }
     window.after = zip(window.after, extra).map { $0 + $1 }
     let flat = window.inTwoDimensions
-    let op = PoolAvg2d(
-      filterSize: flat.kernel, stride: flat.strides, padAmount: flat.padAmount,
-      dilation: flat.dilations, countPadForEdges: countsPads)
+    let op: any Operator
+    if x.rank == 5 {
+      op = PoolAvg3d(
+        filterSize: flat.kernel, stride: flat.strides, padAmount: flat.padAmount,
+        dilation: flat.dilations, countPadForEdges: countsPads)
+    } else {
+      op = PoolAvg2d(
+        filterSize: flat.kernel, stride: flat.strides, padAmount: flat.padAmount,
+        dilation: flat.dilations, countPadForEdges: countsPads)
+    }
     return [try apply(op, context, images, rank: x.rank)]
   }
 

@@ -6,9 +6,9 @@ extension ONNXTranslation {
   /// DynamicQuantizeLinear.
   static let quantizations = [
     ONNXTranslation("QuantizeLinear", quantize),
-    ONNXTranslation("DequantizeLinear", dequantize),
+    ONNXTranslation("DequantizeLinear", choosesElement: true, dequantize),
     ONNXTranslation("com.microsoft.QuantizeLinear", quantize),
-    ONNXTranslation("com.microsoft.DequantizeLinear", dequantize),
+    ONNXTranslation("com.microsoft.DequantizeLinear", choosesElement: true, dequantize),
     ONNXTranslation("DynamicQuantizeLinear", dynamicQuantize),
   ]
 
@@ -42,15 +42,11 @@ extension ONNXTranslation {
       throw context.invalid("the codes are \(q.type), the zero point \(zero.type)")
     }
     let layout = try GridLayout(context, shape: q.shape, scale: scale, zero: zero)
-    let result = try context.dequantize(q, scale, zero, layout)
-    let element = named ?? scale.type.element
-    if element == .float32 { return [result] }
-    guard element.isFloat, result.constant != nil else {
-      throw context.unsupported("a result of \(element.rawValue)")
-    }
-    var half = try context.cast(result, to: element)
-    half.encoding = result.encoding
-    return [half]
+    var result = try context.dequantize(q, scale, zero, layout)
+    let element = named ?? scale.sourceElement
+    guard element.isFloat else { throw context.unsupported("a result of \(element.rawValue)") }
+    result.narrow = element == .float32 ? nil : element
+    return [result]
   }
 
   /// The range of the operand, zero inside, becomes scale and zero point at run time; made of operators

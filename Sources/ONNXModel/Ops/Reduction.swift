@@ -9,7 +9,8 @@ extension ONNXTranslation {
     reduction("ReduceMax") { ReduceMax(axes: $0, keepDims: $1) },
     reduction("ReduceMin") { ReduceMin(axes: $0, keepDims: $1) },
     reduction("ReduceProd") { ReduceProd(axes: $0, keepDims: $1) },
-    ONNXTranslation("CumSum", runningSum),
+    running("CumSum") { CumulativeSum(axis: $0, exclusive: $1, reverse: $2) },
+    running("CumProd") { CumulativeProduct(axis: $0, exclusive: $1, reverse: $2) },
     ONNXTranslation("ReduceL1") { (context) throws(Diagnostic) in
       let (x, reduction) = (try context.input(0), try Reduction(context))
       let sizes = try context.emit(ElementWiseAbs(), [x], suffix: "abs")
@@ -53,15 +54,19 @@ extension ONNXTranslation {
   ]
 
   /// The axis is an operand.
-  @Sendable private static func runningSum(_ context: NodeContext) throws(Diagnostic) -> [Value?] {
-    let x = try context.input(0)
-    guard let given = try context.integers(1, "the axis"), given.count == 1 else {
-      throw context.invalid("the axis must be one integer")
+  private static func running(
+    _ name: String, _ make: @escaping @Sendable (Int, Bool, Bool) -> any Operator
+  ) -> ONNXTranslation {
+    ONNXTranslation(name) { (context) throws(Diagnostic) in
+      let x = try context.input(0)
+      guard let given = try context.integers(1, "the axis"), given.count == 1 else {
+        throw context.invalid("the axis must be one integer")
+      }
+      let op = make(
+        try context.axis(given[0], rank: x.rank), try context.flag("exclusive"),
+        try context.flag("reverse"))
+      return [try context.emit(op, [x])]
     }
-    let op = CumulativeSum(
-      axis: try context.axis(given[0], rank: x.rank), exclusive: try context.flag("exclusive"),
-      reverse: try context.flag("reverse"))
-    return [try context.emit(op, [x])]
   }
 
   private static func reduction(

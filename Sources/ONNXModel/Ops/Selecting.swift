@@ -94,13 +94,10 @@ extension ONNXTranslation {
     guard x.shape[1] % (block * block) == 0 else {
       throw context.invalid("blocks of \(block) do not fit \(x.type)")
     }
-    let (n, c, h, w) = (x.shape[0], x.shape[1] / (block * block), x.shape[2], x.shape[3])
-    let isDepthFirst = mode == "DCR"
-    let split = isDepthFirst ? [n, block, block, c, h, w] : [n, c, block, block, h, w]
-    let order = isDepthFirst ? [0, 3, 4, 1, 5, 2] : [0, 1, 4, 2, 5, 3]
-    let parts = try context.reshape(x, split, suffix: "blocks")
-    let moved = try context.transpose(parts, order, suffix: "moved")
-    return [try context.reshape(moved, [n, c, h * block, w * block], suffix: "")]
+    guard let known = BlockMode(rawValue: mode) else { throw context.invalid("mode is \(mode)") }
+    let op = DepthToSpace(blockSize: [block, block], mode: known)
+    let result = try context.emit(op, [try context.channelLast(x)], tensor: context.channelLastName)
+    return [try context.channelFirst(result)]
   }
 
   @Sendable private static func spaceToDepth(_ context: NodeContext) throws(Diagnostic) -> [Value?] {
@@ -109,9 +106,8 @@ extension ONNXTranslation {
     guard x.shape[2] % block == 0, x.shape[3] % block == 0 else {
       throw context.invalid("blocks of \(block) do not fit \(x.type)")
     }
-    let (n, c, h, w) = (x.shape[0], x.shape[1], x.shape[2] / block, x.shape[3] / block)
-    let parts = try context.reshape(x, [n, c, h, block, w, block], suffix: "blocks")
-    let moved = try context.transpose(parts, [0, 3, 5, 1, 2, 4], suffix: "moved")
-    return [try context.reshape(moved, [n, c * block * block, h, w], suffix: "")]
+    let op = SpaceToDepth(blockSize: [block, block])
+    let result = try context.emit(op, [try context.channelLast(x)], tensor: context.channelLastName)
+    return [try context.channelFirst(result)]
   }
 }

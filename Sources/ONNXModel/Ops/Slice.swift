@@ -98,7 +98,7 @@ extension ONNXTranslation {
       throw context.invalid("pads \(given ?? []) do not fit \(x.type)")
     }
     guard let scheme = Pad.Scheme(rawValue: mode) else {
-      throw context.unsupported("mode \(mode)", hint: "constant, reflect and edge are supported")
+      throw context.unsupported("mode \(mode)", hint: "constant, reflect, edge and wrap are supported")
     }
     var amount = [Int](repeating: 0, count: 2 * x.rank)
     for (index, axis) in axes.enumerated() {

@@ -75,15 +75,14 @@ struct Window {
 }
 
 extension NodeContext {
-  /// An input of rank 3 to 4 as images (rank 3: one pixel high); other ranks are refused.
+  /// An input of rank 3 to 5 as images or volumes (rank 3: one pixel high); other ranks are refused.
   func images(_ value: Value) throws(Diagnostic) -> Value {
     switch value.rank {
-    case 4: return value
+    case 4, 5: return value
     case 3:
       return try reshape(
         value, [value.shape[0], value.shape[1], 1, value.shape[2]], suffix: "image")
-    case 5:
-      throw unsupported("three spatial axes", hint: "one and two spatial axes are supported")
+    case 6...: throw unsupported("an input with \(value.rank - 2) spatial axes")
     default: throw invalid("the input has rank \(value.rank)")
     }
   }

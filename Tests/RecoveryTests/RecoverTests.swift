@@ -1,0 +1,239 @@
+import Foundation
+import IR
+import Operators
+import Quantizer
+import Runtime
+import Synchronization
+import Testing
+
+@testable import Recovery
+
+/// Scales, rounding and biases, layer by layer.
+@Suite struct RecoverTests {
+  private func quantizer(_ bits: Int = 4, perChannel: Bool = true) -> QuantizerOptions {
+    var options = QuantizerOptions()
+    options.weightsBitwidth = bits
+    options.biasBitwidth = 32
+    options.perChannel = perChannel
+    options.perRow = perChannel
+    return options
+  }
+
+  private func options(_ algorithms: RecoveryAlgorithm...) -> RecoveryOptions {
+    var options = RecoveryOptions()
+    options.algorithms = Set(algorithms)
+    options.iterations = 200
+    options.batchPositions = 64
+    return options
+  }
+
+  private func recover(
+    _ graph: Graph, _ quantizer: QuantizerOptions, _ options: RecoveryOptions, jobs: Int = 1, order: [Int]? = nil,
+    cache: Int = 1 << 30, checkpoint: Checkpoint? = nil
+  ) throws -> QuantizationResult {
+    let (set, load) = try samples(graph, count: 16, jobs: jobs, order: order)
+    let seen = try statistics(graph, load, count: 16, quantizer)
+    return try recovered(
+      graph, statistics: seen, quantizer: quantizer, options: options, samples: set, cache: cache,
+      checkpoint: checkpoint)
+  }
+
+  private func plain(_ graph: Graph, _ quantizer: QuantizerOptions) throws -> Graph {
+    let seen = try statistics(graph, try samples(graph, count: 16).load, count: 16, quantizer)
+    return try assignEncodings(graph, statistics: seen, options: quantizer).materialized()
+  }
+
+  /// Every algorithm brings the outputs nearer to the float network's on data it did not see.
+  @Test(arguments: [
+    [RecoveryAlgorithm.biasCorrection], [.gptq], [.adaround], [.seqmse, .gptq], [.gptq, .biasCorrection],
+  ])
+  func outputsComeNearer(algorithms: [RecoveryAlgorithm]) throws {
+    let graph = try NetworkMaker.separable(clamp: ReluMinMax(minValue: 0, maxValue: 2))
+    let quantizer = quantizer()
+    var options = options()
+    options.algorithms = Set(algorithms)
+    let before = try quality(plain(graph, quantizer), against: graph)
+    let after = try quality(recover(graph, quantizer, options).materialized(), against: graph)
+    #expect(after > before + (algorithms == [.biasCorrection] ? 0.3 : 1.5), "\(before) dB -> \(after) dB")
+  }
+
+  /// Means before the activation, or after it, are those of the float network on the samples.
+  @Test(arguments: [BiasMatch.pre, .post])
+  func meansAreThoseOfTheFloatNetwork(match: BiasMatch) throws {
+    let graph = try NetworkMaker.separable(clamp: ReluMinMax(minValue: 0, maxValue: 2))
+    var options = options(.biasCorrection)
+    options.biasMatch = match
+    let quantizer = quantizer(4, perChannel: false)
+    let result = try recover(graph, quantizer, options)
+    let set = try samples(graph, count: 16).set
+    let fixed = try result.materialized().withFloatInsidePairs()
+    let last = try #require(Layer.layers(of: graph).last)
+    let wanted = match == .pre ? last.output : last.result
+    let target = try #require(set.channelMoments(of: [wanted], in: graph)[wanted]?.mean)
+    let id = try #require(fixed.tensor(named: graph[wanted].name))
+    var open = fixed
+    open[id].encoding = nil
+    open[id].type = open[id].type.logical
+    let found = try #require(set.channelMoments(of: [id], in: open, simulate: true)[id]?.mean)
+    let simple = try plain(graph, quantizer).withFloatInsidePairs()
+    let other = try #require(simple.tensor(named: graph[wanted].name))
+    let uncorrected = try #require(set.channelMoments(of: [other], in: simple, simulate: true)[other]?.mean)
+    func distance(_ means: [Double]) -> Double { zip(means, target).reduce(0) { $0 + abs($1.0 - $1.1) } }
+    // Biases have steps too: input scale times weight scale.
+    #expect(distance(found) < 0.05 * distance(uncorrected), "\(distance(found)) of \(distance(uncorrected))")
+  }
+
+  /// The same codes for any number of threads, order of samples and memory.
+  @Test(arguments: [[RecoveryAlgorithm.gptq, .seqmse], [.adaround], [.biasCorrection]])
+  func resultsDependOnContentAlone(algorithms: [RecoveryAlgorithm]) throws {
+    let graph = try NetworkMaker.separable(clamp: ReluMinMax(minValue: 0, maxValue: 2))
+    var options = options()
+    options.algorithms = Set(algorithms)
+    options.iterations = 20
+    options.positions = 100
+    let one = try recover(graph, quantizer(), options).materialized()
+    let many = try recover(graph, quantizer(), options, jobs: 3, order: (0..<16).reversed()).materialized()
+    let small = try recover(graph, quantizer(), options, jobs: 2, cache: 1).materialized()
+    for other in [many, small] { #expect(one.text(inlineLimit: .max) == other.text(inlineLimit: .max)) }
+    options.seed = 5
+    let drawn = try recover(graph, quantizer(), options).materialized()
+    #expect((drawn.text(inlineLimit: .max) == one.text(inlineLimit: .max)) == (algorithms == [.biasCorrection]))
+  }
+
+  /// Weights and biases that an override gave keep what they have.
+  @Test func givenEncodingsStay() throws {
+    var graph = try NetworkMaker.separable()
+    let weight = try #require(graph.tensor(named: "w2"))
+    let encoding = Encoding(bitwidth: 4, symmetric: true, channels: [ScaleOffset(scale: 0.25, offset: -8)])
+    graph[weight].encoding = encoding
+    graph[weight].encodingSource = .override
+    graph[weight].state = .given
+    let before = try #require(graph[weight].constant).floats()
+    let result = try recover(graph, quantizer(), options(.gptq))
+    let found = result.graph[try #require(result.graph.tensor(named: "w2"))]
+    #expect(found.encoding == encoding && found.encodingSource == .override)
+    #expect(try #require(found.constant).floats() == before)
+    #expect(result.notes.contains { $0.code == "layer-left-alone" && $0.location.node == "n2" })
+  }
+
+  /// Layers without a bias get one, shared biases become two, given ones stay.
+  @Test func everyLayerHasItsBias() throws {
+    var graph = try NetworkMaker.separable()
+    let layers = Layer.layers(of: graph)
+    graph.nodes[layers[0].node].inputs[2] = nil
+    let result = graph.withOwnBiases { _ in true }
+    let bias = try #require(Layer.layers(of: result)[0].bias)
+    #expect(result[bias].name == "n0.bias" && result[bias].constant?.floats() == [Float](repeating: 0, count: 8))
+    let recovered = try recover(graph, quantizer(), options(.biasCorrection)).materialized()
+    #expect(recovered.tensor(named: "n0.bias") != nil && recovered.verify().isEmpty)
+  }
+
+  @Test func interruptedRunsGoOn() throws {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("checkpoint-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    defer { try? FileManager.default.removeItem(at: folder) }
+    let graph = try NetworkMaker.separable()
+    let written = Mutex(0)
+    func checkpoint(limit: Int, key: String = "k") -> Checkpoint {
+      Checkpoint(folder: folder.path, key: key) { (bytes, path) throws(Diagnostic) in
+        let count = written.withLock { (value: inout Int) -> Int in
+          value += 1
+          return value
+        }
+        if count > limit { throw Diagnostic("full", "stopped", kind: .output) }
+        _ = FileManager.default.createFile(atPath: path, contents: Data(bytes.buffer))
+      }
+    }
+    let whole = try recover(graph, quantizer(), options(.gptq)).materialized()
+    #expect(throws: Diagnostic.self) {
+      try recover(graph, quantizer(), options(.gptq), checkpoint: checkpoint(limit: 3))
+    }
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path).count == 3)
+    let resumed = try recover(graph, quantizer(), options(.gptq), checkpoint: checkpoint(limit: 100)).materialized()
+    #expect(resumed.text(inlineLimit: .max) == whole.text(inlineLimit: .max))
+    #expect(written.withLock { $0 } == 4 + 3)
+    let failure = #expect(throws: Diagnostic.self) {
+      try recover(graph, quantizer(), options(.gptq), checkpoint: checkpoint(limit: 100, key: "other"))
+    }
+    #expect(failure?.code == "checkpoint")
+    let first = folder.appendingPathComponent("layer-0000.json")
+    for damage in ["", "{}", "[1]"] {
+      try Data(damage.utf8).write(to: first)
+      #expect(throws: Diagnostic.self) {
+        try recover(graph, quantizer(), options(.gptq), checkpoint: checkpoint(limit: 100))
+      }
+    }
+  }
+
+  /// The mean of a clipped normal number, by summing its density.
+  @Test(arguments: [(0.0, 1.0, 0.0, 6.0), (2, 3, 0, 6), (-4, 0.5, 0, 1), (1, 2, -.infinity, .infinity), (3, 1, 0, .infinity)])
+  func clippedMeans(mean: Double, deviation: Double, low: Double, high: Double) {
+    let steps = 200_000
+    var sum = 0.0
+    for index in 0..<steps {
+      let z = (Double(index) + 0.5) / Double(steps) * 20 - 10
+      let weight = exp(-z * z / 2) / (2 * Double.pi).squareRoot() * 20 / Double(steps)
+      sum += min(max(mean + deviation * z, low), high) * weight
+    }
+    #expect(abs(clippedMean(mean, deviation, low, high) - sum) < 1e-6)
+  }
+
+  /// From BatchNorm statistics alone: the noise of the mean is less than without.
+  @Test func biasesAreCorrectedWithoutSamples() throws {
+    var maker = NetworkMaker(seed: 9, input: [1, 16, 16, 8])
+    try maker.conv(16, pad: false)
+    try maker.add(Relu())
+    try maker.conv(8, kernel: 1, pad: false)
+    var graph = maker.finish()
+    let (set, load) = try samples(graph, count: 16)
+    let conv = try #require(graph.tensor(named: "t0"))
+    let seen = try #require(set.channelMoments(of: [conv], in: graph)[conv])
+    graph.batchNorms["t0"] = BatchNormStatistics(
+      beta: seen.mean.map { Float($0) }, gamma: seen.variance.map { Float($0.squareRoot()) })
+    let quantizer = quantizer(4, perChannel: false)
+    let statistics = try statistics(graph, load, count: 16, quantizer)
+    let result = try analyticallyCorrected(graph, statistics: statistics, quantizer: quantizer, jobs: 1)
+    func error(_ fixed: Graph) throws -> Double {
+      let target = try #require(set.channelMoments(of: graph.outputs, in: graph)[graph.outputs[0]]?.mean)
+      let found = try #require(
+        set.channelMoments(of: fixed.outputs, in: fixed, simulate: true)[fixed.outputs[0]]?.mean)
+      return zip(found, target).reduce(0) { $0 + abs($1.0 - $1.1) }
+    }
+    let before = try error(assignEncodings(graph, statistics: statistics, options: quantizer).graph)
+    #expect(try error(result.graph) < 0.6 * before)
+    #expect(result.notes.contains { $0.code == "layer-left-alone" && $0.message.contains("n0") })
+  }
+
+  /// A bound a channel behind a Relu: one grid for the three, the bounds on it, both backends agree.
+  @Test func boundsByChannelRunEverywhere() throws {
+    var maker = NetworkMaker(seed: 14, input: [1, 6, 6, 4])
+    try maker.conv(6)
+    try maker.add(Relu())
+    try maker.add(ElementWiseMinimum(), maker.constant([0.2, 0.5, 1, 2, 3, 0.1], [6], "bounds"))
+    try maker.conv(4)
+    let graph = maker.finish()
+    let fixed = try plain(graph, quantizer(8))
+    let grids = ["t0", "t1", "t2", "bounds"].compactMap { fixed.tensor(named: $0).flatMap { fixed[$0].encoding } }
+    #expect(grids.count == 4 && Set(grids).count == 1)
+    #expect(try quality(fixed, against: graph) > 25)
+    let input = try samples(graph).load(0)
+    let a = try ReferenceBackend().prepare(fixed, options: PlanOptions()).makeWorker().run(input)[0]
+    let b = try OneDNNBackend().prepare(fixed, options: PlanOptions()).makeWorker().run(input)[0]
+    let step = try #require(fixed[fixed.outputs[0]].encoding?.channels[0].scale)
+    for (p, q) in zip(a.array(of: Float.self), b.array(of: Float.self)) { #expect(abs(p - q) <= 1.01 * step) }
+  }
+
+  @Test func badParametersAreUsageErrors() {
+    let changes: [(inout RecoveryOptions) -> Void] = [
+      { $0.algorithms = [.gptq, .adaround] }, { $0.damping = 0 }, { $0.iterations = 0 }, { $0.betaEnd = 30 },
+      { $0.equalizationSteps = 0 }, { $0.scaleCandidates = 1 }, { $0.positions = 0 }, { $0.warmStart = 2 },
+      { $0.learningRate = -1 }, { $0.rangeLambda = -1 }, { $0.batchPositions = 0 }, { $0.sweeps = -1 },
+    ]
+    for change in changes {
+      var options = RecoveryOptions()
+      change(&options)
+      let failure = #expect(throws: Diagnostic.self) { try options.validate() }
+      #expect(failure?.kind == .usage)
+    }
+  }
+}

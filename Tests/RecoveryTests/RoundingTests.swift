@@ -1,0 +1,196 @@
+import IR
+import Operators
+import Testing
+
+@testable import Recovery
+
+/// Rounding by the covariance of inputs, and what it stands on.
+@Suite struct RoundingTests {
+  /// The operators that have a matrix, with input and weight shapes.
+  static let forms: [(name: String, op: any Operator, input: [Int], weight: [Int])] = [
+    ("conv", Conv2d(stride: [2, 1], padAmount: [1, 0, 2, 1], dilation: [1, 2]), [2, 7, 8, 6], [3, 2, 6, 5]),
+    ("grouped", Conv2d(padAmount: [1, 1, 1, 1], group: 2), [1, 5, 5, 6], [3, 3, 3, 4]),
+    ("depthwise", DepthWiseConv2d(stride: [1, 2], padAmount: [0, 1, 1, 1]), [1, 6, 6, 3], [3, 3, 1, 6]),
+    ("dense", FullyConnected(), [4, 7], [5, 7]),
+    ("product", MatMul(), [2, 3, 7], [7, 5]),
+    ("transposed product", MatMul(transposeIn1: true), [3, 7], [5, 7]),
+  ]
+
+  /// Rows times patches are what the operator computes, in its order.
+  @Test(arguments: forms.indices)
+  func rowsTimesPatchesAreTheOperator(form: Int) throws {
+    let (name, op, inputShape, weightShape) = Self.forms[form]
+    var random = Random(seed: 5, form)
+    let x = random.normals(inputShape.reduce(1, *))
+    let w = random.normals(weightShape.reduce(1, *))
+    let types = [TensorType(.float32, inputShape), TensorType(.float32, weightShape)]
+    let output = try op.infer(types)[0].shape
+    let matrix = try #require(WeightMatrix(op, weight: weightShape, input: inputShape))
+    let patches = try #require(Patches(op, weight: weightShape, input: inputShape, output: output))
+    #expect(matrix.stored(matrix.arranged(w)) == w)
+    let rows = matrix.arranged(w)
+    var expected = [Float](repeating: 0, count: output.reduce(1, *))
+    let (xb, wb) = (Bytes(x), Bytes(w))
+    try expected.withUnsafeMutableBytes { target in
+      try op.evaluate(
+        [TensorView(type: types[0], bytes: xb.buffer), TensorView(type: types[1], bytes: wb.buffer)],
+        [MutableTensorView(type: TensorType(.float32, output), bytes: target)])
+    }
+    #expect(patches.positions * matrix.rowCount == expected.count, "\(name)")
+    var gathered = [Float](repeating: 0, count: patches.positions * matrix.depth)
+    for group in 0..<matrix.groups {
+      patches.gather(x, positions: Array(0..<patches.positions), group: group, into: &gathered)
+      for position in 0..<patches.positions {
+        for row in 0..<matrix.rows {
+          let number = group * matrix.rows + row
+          let sum = (0..<matrix.depth).reduce(Float(0)) {
+            $0 + rows[number * matrix.depth + $1] * gathered[position * matrix.depth + $1]
+          }
+          #expect(abs(sum - expected[position * matrix.rowCount + number]) < 1e-4, "\(name)")
+        }
+      }
+    }
+  }
+
+  private func positive(_ size: Int, _ random: inout Random) -> [Float] {
+    let a = random.normals(size * (size + 3))
+    var result = [Float](repeating: 0, count: size * size)
+    for i in 0..<size {
+      for j in 0..<size {
+        result[i * size + j] = (0..<(size + 3)).reduce(0) { $0 + a[i * (size + 3) + $1] * a[j * (size + 3) + $1] }
+      }
+    }
+    return result
+  }
+
+  /// Sizes on both sides of a block's.
+  @Test(arguments: [1, 2, 9, 64, 65, 150], [1, 2])
+  func theFactorMultipliesBack(size: Int, jobs: Int) throws {
+    var random = Random(seed: 3, size)
+    let a = positive(size, &random)
+    let l = cholesky(a, size, least: 1e-9, jobs: jobs)
+    let largest = a.map(abs).max() ?? 1
+    for i in 0..<size {
+      for j in 0...i {
+        let sum = (0...j).reduce(0.0) { $0 + Double(l[i * size + $1]) * Double(l[j * size + $1]) }
+        #expect(abs(sum - Double(a[i * size + j])) < 1e-5 * Double(largest))
+      }
+      for j in (i + 1)..<max(size, i + 1) { #expect(l[i * size + j] == 0) }
+    }
+  }
+
+  private func cost(_ w: [Float], _ z: [Float], _ s: Float, _ h: [Float]) -> Double {
+    let e = zip(w, z).map { Double($0) - Double($1 * s) }
+    var sum = 0.0
+    for i in e.indices { for j in e.indices { sum += e[i] * Double(h[i * e.count + j]) * e[j] } }
+    return sum
+  }
+
+  private func rounded(
+    _ w: [Float], depth: Int, _ h: [Float], _ encoding: Encoding, jobs: Int = 1
+  ) throws -> (whole: [Float], nearest: [Float]) {
+    let matrix = try #require(
+      WeightMatrix(FullyConnected(), weight: [w.count / depth, depth], input: [1, depth]))
+    let grids = RowGrids(encoding, matrix)
+    let covariance = InputCovariance(
+      groups: 1, depth: depth, values: h, means: [Double](repeating: 0, count: depth))
+    let whole = IntegerRounding(matrix: matrix, covariance: covariance, damping: 1e-6, sweeps: 30, jobs: jobs)
+      .round(w, grids)
+    return (whole, w.indices.map { grids.nearest(w[$0], $0) })
+  }
+
+  /// Against all combinations of whole numbers about the weights: never worse than the nearest ones, no
+  /// single step is better, and close to the best.
+  @Test(arguments: 0..<20)
+  func roundingIsNearTheBest(seed: Int) throws {
+    var random = Random(seed: 11, seed)
+    let depth = 5
+    let h = positive(depth, &random)
+    let w = random.normals(depth)
+    let scale: Float = 0.4
+    let encoding = Encoding(bitwidth: 4, symmetric: true, channels: [ScaleOffset(scale: scale, offset: -8)])
+    let (whole, nearest) = try rounded(w, depth: depth, h, encoding)
+    let found = cost(w, whole, scale, h)
+    #expect(found <= cost(w, nearest, scale, h) * 1.0001)
+    for index in 0..<depth {
+      for step in [-1, 1] as [Float] {
+        var other = whole
+        other[index] += step
+        guard (-8...7).contains(other[index]) else { continue }
+        #expect(cost(w, other, scale, h) >= found * 0.9999)
+      }
+    }
+    var best = Double.infinity
+    for code in 0..<1024 {
+      var z = nearest
+      var rest = code
+      for index in 0..<depth {
+        z[index] = min(max(z[index] + Float(rest % 4) - 2, -8), 7)
+        rest /= 4
+      }
+      best = min(best, cost(w, z, scale, h))
+    }
+    #expect(found <= best * 3)
+  }
+
+  @Test func uncorrelatedInputsGiveTheNearestNumbers() throws {
+    var random = Random(seed: 1)
+    let depth = 20
+    var h = [Float](repeating: 0, count: depth * depth)
+    for index in 0..<depth { h[index * depth + index] = Float(1 + index) }
+    let w = random.normals(3 * depth)
+    let encoding = Encoding(
+      bitwidth: 4, symmetric: true, axis: 0,
+      channels: [0.1, 0.3, 0.5].map { ScaleOffset(scale: $0, offset: -8) })
+    let (whole, nearest) = try rounded(w, depth: depth, h, encoding)
+    #expect(whole == nearest)
+  }
+
+  @Test func threadsChangeNothing() throws {
+    var random = Random(seed: 8)
+    let (rows, depth) = (50, 70)
+    let h = positive(depth, &random)
+    let w = random.normals(rows * depth)
+    let encoding = Encoding(bitwidth: 4, symmetric: true, channels: [ScaleOffset(scale: 0.3, offset: -8)])
+    #expect(
+      try rounded(w, depth: depth, h, encoding, jobs: 1).whole
+        == rounded(w, depth: depth, h, encoding, jobs: 3).whole)
+  }
+
+  /// The scales found cost no more than the first candidate's, in every form of grid.
+  @Test(arguments: [nil, 0, 1] as [Int?])
+  func searchedScalesCostLess(axis: Int?) throws {
+    var random = Random(seed: 21)
+    let (rows, depth) = (4, 12)
+    let h = positive(depth, &random)
+    var w = random.normals(rows * depth)
+    w[5] = 9
+    let matrix = try #require(WeightMatrix(FullyConnected(), weight: [rows, depth], input: [1, depth]))
+    let start = ScaleOffset(scale: 9 / 7, offset: -8)
+    var encoding = Encoding(bitwidth: 4, symmetric: true, channels: [start])
+    if let axis {
+      encoding.axis = 0
+      encoding.channels = [ScaleOffset](repeating: start, count: rows)
+      if axis == 1 {
+        encoding.blocks = EncodingBlocks(axis: 1, size: 4)
+        encoding.channels = [ScaleOffset](repeating: start, count: rows * 3)
+      }
+    }
+    let covariance = InputCovariance(
+      groups: 1, depth: depth, values: h, means: [Double](repeating: 0, count: depth))
+    let found = ScaleSearch(matrix: matrix, covariance: covariance, candidates: 40, jobs: 2).search(w, encoding)
+    func total(_ encoding: Encoding) -> Double {
+      let grids = RowGrids(encoding, matrix)
+      return (0..<rows).reduce(0) { sum, row in
+        let e = (0..<depth).map { k -> Float in
+          let index = row * depth + k
+          return w[index] - grids.nearest(w[index], index) * grids.scales[index]
+        }
+        return sum + cost(e, [Float](repeating: 0, count: depth), 1, h)
+      }
+    }
+    #expect(total(found) < total(encoding))
+    #expect(found.channels.count == encoding.channels.count)
+    #expect(found.channels.allSatisfy { $0.offset == -8 })
+  }
+}
