@@ -19,6 +19,9 @@ struct ComparisonRun: Sendable {
   struct Result {
     var isolated: [ErrorSums]
     var candidates: [[ErrorSums]]
+    /// The same of channels that the container computes nothing for, which the other sums leave out.
+    var empty: [[ErrorSums]]
+    var emptyChannels: [EmptyChannels]
     var before: [HistogramObserver]
     var after: [HistogramObserver]
   }
@@ -53,6 +56,10 @@ struct ComparisonRun: Sendable {
       throw Diagnostic("no-samples", "a comparison needs at least one sample")
     }
     for worker in workers.dropFirst() { result.merge(worker.result) }
+    // Channels that are not constant were lost by quantization: they count.
+    for row in pairs.indices where !result.emptyChannels[row].areConstant {
+      for place in candidates.indices { result.candidates[place][row].merge(result.empty[place][row]) }
+    }
     return result
   }
 }
@@ -61,8 +68,12 @@ extension ComparisonRun.Result {
   fileprivate mutating func merge(_ other: Self) {
     for row in isolated.indices { isolated[row].merge(other.isolated[row]) }
     for place in candidates.indices {
-      for row in candidates[place].indices { candidates[place][row].merge(other.candidates[place][row]) }
+      for row in candidates[place].indices {
+        candidates[place][row].merge(other.candidates[place][row])
+        empty[place][row].merge(other.empty[place][row])
+      }
     }
+    for row in emptyChannels.indices { emptyChannels[row].merge(other.emptyChannels[row]) }
     for row in before.indices { before[row].merge(other.before[row]) }
     for row in after.indices { after[row].merge(other.after[row]) }
   }
@@ -113,6 +124,11 @@ private final class ComparisonWorker {
   /// The reference's values of this sample, a buffer a row.
   private var values: [UnsafeMutableBufferPointer<Float>]
   private let scratch: UnsafeMutableBufferPointer<Float>
+  /// For both sides of a tensor with empty channels, sorted apart.
+  private var full: (reference: [Float], other: [Float]) = ([], [])
+  private var hollow: (reference: [Float], other: [Float]) = ([], [])
+  /// For each row with empty channels the place of every channel among them.
+  private let emptyPlaces: [[Int?]]
   private let counters = HistogramScratch()
   var result: ComparisonRun.Result
 
@@ -128,9 +144,17 @@ private final class ComparisonWorker {
     scratch = .allocate(capacity: max(sizes.max() ?? 0, 1))
     scratch.initialize(repeating: 0)
     let empty = run.pairs.map { _ in ErrorSums() }
+    emptyPlaces = run.pairs.map { pair in
+      guard !pair.emptyChannels.isEmpty else { return [] }
+      var places = [Int?](repeating: nil, count: run.reference[pair.reference].type.shape.last ?? 0)
+      for (place, channel) in pair.emptyChannels.enumerated() { places[channel] = place }
+      return places
+    }
     let histograms = run.histograms ? run.pairs.map { _ in HistogramObserver() } : []
     result = ComparisonRun.Result(
-      isolated: empty, candidates: candidates.map { _ in empty }, before: histograms, after: histograms)
+      isolated: empty, candidates: candidates.map { _ in empty }, empty: candidates.map { _ in empty },
+      emptyChannels: run.pairs.map { EmptyChannels(count: $0.emptyChannels.count) }, before: histograms,
+      after: histograms)
   }
 
   deinit {
@@ -170,7 +194,7 @@ private final class ComparisonWorker {
       if isolates, let encoding {
         encoding.simulate(room, into: room, shape: view.type.shape)
         scale(room, count, pair.scales) { $0 / $1 }
-        result.isolated[row].add(reference: kept, other: room, count: count)
+        result.isolated[row].add(reference: kept, other: room, count: count, floor: pair.floor)
       }
     }
   }
@@ -183,15 +207,41 @@ private final class ComparisonWorker {
         let room = scratch.baseAddress
       else { continue }
       let count = floats.count
+      let floor = run.pairs[row].floor
       if run.histograms, place == 0 { observe(&result.after[row], source, count) }
+      var other = source
       if let scales = run.pairs[row].scales {
         room.update(from: source, count: count)
         scale(room, count, scales) { $0 / $1 }
-        result.candidates[place][row].add(reference: kept, other: room, count: count)
+        other = UnsafePointer(room)
+      }
+      if emptyPlaces[row].isEmpty {
+        result.candidates[place][row].add(reference: kept, other: other, count: count, floor: floor)
       } else {
-        result.candidates[place][row].add(reference: kept, other: source, count: count)
+        addApart(row, place, kept, other, count)
       }
     }
+  }
+
+  /// Adds the channels that the container computes something for, and the others apart.
+  private func addApart(
+    _ row: Int, _ place: Int, _ kept: UnsafePointer<Float>, _ other: UnsafePointer<Float>, _ count: Int
+  ) {
+    full = ([], [])
+    hollow = ([], [])
+    let places = emptyPlaces[row]
+    for index in 0..<count {
+      if let channel = places[index % places.count] {
+        hollow.reference.append(kept[index])
+        hollow.other.append(other[index])
+        if place == 0 { result.emptyChannels[row].see(kept[index], place: channel) }
+      } else {
+        full.reference.append(kept[index])
+        full.other.append(other[index])
+      }
+    }
+    result.candidates[place][row].add(reference: full.reference, other: full.other)
+    result.empty[place][row].add(reference: hollow.reference, other: hollow.other)
   }
 
   private func observe(

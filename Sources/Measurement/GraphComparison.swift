@@ -109,8 +109,23 @@ public struct GraphComparison: Sendable {
   public var views: [ComparisonView]
   public var hasSensitivity: Bool
   public var sampleCount: Int
-  /// Notes about what could not be measured.
-  public var notes: [Diagnostic]
+  /// By name in the container, channels that are constant in the reference and that the container computes
+  /// nothing for; they are left out of the measures.
+  public var removedChannels: [String: [Int]] = [:]
+
+  /// Notes about what was left out.
+  public var notes: [Diagnostic] {
+    let count = removedChannels.values.reduce(0) { $0 + $1.count }
+    guard count > 0 else { return [] }
+    let names = removedChannels.keys.sorted()
+    let shown = names.prefix(5).joined(separator: ", ") + (names.count > 5 ? ", ..." : "")
+    return [
+      Diagnostic(
+        "removed-channels",
+        "\(count) channels of \(names.count) \(names.count == 1 ? "tensor" : "tensors") are constant in the reference and "
+          + "removed in the container; they are not compared: \(shown)", severity: .note)
+    ]
+  }
 
   /// Activations by damage, most first; equal ones in order of the reference.
   public var byDamage: [TensorComparison] {
@@ -162,9 +177,7 @@ public struct GraphComparison: Sendable {
     let match = try GraphMatch(reference: reference, container: container)
     var result = GraphComparison(
       tensors: [], parameters: [], match: match, views: [], hasSensitivity: false,
-      sampleCount: samples.count, notes: [])
-    result.parameters = ParameterComparison.all(match, reference: reference, container: container)
-    result.tensors = rows(match, reference: reference, container: container, parameters: result.parameters)
+      sampleCount: samples.count)
     var candidates: [(view: ComparisonView, graph: Graph, tensors: [TensorID?])] = [
       (.atOnce, container, match.activations.map(\.container))
     ]
@@ -181,6 +194,13 @@ public struct GraphComparison: Sendable {
       candidates: candidates.map { ($0.graph, $0.tensors) },
       isolates: options.views.contains(.isolation) && isQuantized, histograms: options.histograms)
     let found = try run.measure(samples)
+    for (row, pair) in match.activations.enumerated()
+    where !pair.emptyChannels.isEmpty && found.emptyChannels[row].areConstant {
+      result.removedChannels[container[pair.container].name] = pair.emptyChannels
+    }
+    result.parameters = ParameterComparison.all(
+      match, reference: reference, container: container, removed: result.removedChannels)
+    result.tensors = rows(match, reference: reference, container: container, parameters: result.parameters)
     for index in result.tensors.indices {
       for (place, candidate) in candidates.enumerated() where options.views.contains(candidate.view) {
         result.tensors[index].errors[candidate.view] = found.candidates[place][index].errors
@@ -269,15 +289,33 @@ extension Graph {
 
 extension ParameterComparison {
   /// All constants that both graphs have.
-  static func all(_ match: GraphMatch, reference: Graph, container: Graph) -> [ParameterComparison] {
+  static func all(
+    _ match: GraphMatch, reference: Graph, container: Graph, removed: [String: [Int]] = [:]
+  ) -> [ParameterComparison] {
     let users = container.constantUsers()
+    let inner = container.fusedIntermediates()
+    func removedChannels(_ id: TensorID?) -> Set<Int> {
+      guard let id else { return [] }
+      if let own = removed[container[id].name] { return Set(own) }
+      return inner[id].flatMap { container[$0].outputs.first }.map(removedChannels) ?? []
+    }
     return match.parameters.map { pair in
       let shape = reference[pair.reference].type.shape
       let readers = users[pair.container] ?? []
       let scaling = ParameterScaling(of: pair.container, in: container, users: readers)
       let (before, after) = (reference.realValues(of: pair.reference), container.realValues(of: pair.container))
       var sums = ErrorSums()
-      sums.add(reference: before, other: scaling.removed(after, shape: shape))
+      var pairs = (before, scaling.removed(after, shape: shape))
+      if let (node, slot) = readers.first, case .weight(let given, _) = node.op.quantization.input(slot),
+        let input = node.inputs[0],
+        let kept = kept(
+          shape, channelAxis: given < 0 ? given + shape.count : given, output: removedChannels(node.outputs.first),
+          input: removedChannels(input), inputCount: container[input].type.shape.last ?? 0)
+      {
+        pairs.0 = zip(pairs.0, kept).filter(\.1).map(\.0)
+        pairs.1 = zip(pairs.1, kept).filter(\.1).map(\.0)
+      }
+      sums.add(reference: pairs.0, other: pairs.1)
       var result = ParameterComparison(
         name: pair.name, layer: readers.first?.node.name ?? "", grid: GridSummary(container[pair.container]),
         errors: sums.errors, isScaled: !scaling.isIdentity)

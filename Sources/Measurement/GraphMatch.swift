@@ -1,4 +1,5 @@
 import IR
+import Quantizer
 
 /// A tensor of the reference and its partner in the container.
 public struct TensorPair: Sendable {
@@ -8,6 +9,10 @@ public struct TensorPair: Sendable {
   public var container: TensorID
   /// What equalization multiplied each channel (last axis) of the partner by; nil where by nothing.
   public var scales: [Float]?
+  /// Where only a Softmax reads the tensor, what is masked is below this.
+  public var floor: Double = -.infinity
+  /// Channels (last axis) that the container computes nothing for: their weights and bias are zero.
+  public var emptyChannels: [Int] = []
 }
 
 /// Which tensors of two graphs are the same, by name.
@@ -27,14 +32,19 @@ public struct GraphMatch: Sendable {
   /// Tensors inside fused pairs, which are not quantized and not compared.
   public var insideFusedPairs: [String] = []
 
+  /// How far below the grid of a tensor that only a Softmax reads a value is masked: e^-15 = 3e-7.
+  private static let maskDistance = 15.0
+
   /// Finds the tensors that have the same name, or a name that is an alias of the other's, and the same
   /// shape. Throws `no-common-tensor` where there is none.
   public init(reference: Graph, container: Graph) throws(Diagnostic) {
     let partners = Partners(reference: reference, container: container)
-    let inner = Set(container.fusedIntermediates().keys).map { container[$0].name }
-    let hidden = Set(inner)
+    let hidden = Set(container.fusedIntermediates().keys.map { container[$0].name })
     var taken = Set<TensorID>()
     let scores = Set(reference.scoreOutputs())
+    let masked = container.tensorsOnlySoftmaxReads()
+    let producers = container.producers()
+    let innerIDs = Set(container.fusedIntermediates().keys)
     for id in reference.computedFloats() {
       let name = reference[id].name
       guard let other = partners[id], container[other].constant == nil else {
@@ -46,7 +56,11 @@ public struct GraphMatch: Sendable {
         insideFusedPairs.append(name)
         continue
       }
-      guard let pair = pair(id, other, reference, container) else { continue }
+      guard var pair = pair(id, other, reference, container) else { continue }
+      if masked.contains(other), let encoding = container[other].encoding, encoding.axis == nil {
+        pair.floor = encoding.minimum() - Self.maskDistance
+      }
+      pair.emptyChannels = container.emptyChannels(of: other, producers: producers, inner: innerIDs)
       if scores.contains(id) { outputs.append(activations.count) }
       activations.append(pair)
     }

@@ -64,8 +64,7 @@ public struct OverrideSearch: Sendable {
   /// Signal to noise of the outputs in dB that is to be reached; nil: as near to that of all layers
   /// raised as ``budget`` allows, or within ``margin`` of it.
   public var target: Double?
-  /// Most layers that are raised without a target, as a share of those with weights, of all where none
-  /// has any.
+  /// Most layers that are raised without a target, as a share of those that could be.
   public var budget = 1.0 / 3
   /// dB below all layers raised that are good enough without a target.
   public var margin = 1.0
@@ -108,8 +107,7 @@ public struct OverrideSearch: Sendable {
     var limit = units.count
     var wanted = target
     if target == nil {
-      let weighted = units.count(where: \.hasWeights)
-      limit = min(units.count, max(1, Int(Double(weighted > 0 ? weighted : units.count) * budget)))
+      limit = min(units.count, max(1, Int(Double(units.count) * budget)))
       wanted = units.isEmpty ? nil : try sqnr(units.count) - margin
     }
     let count = try smallest(upTo: limit, reaching: wanted ?? -.infinity, sqnr)
@@ -184,7 +182,6 @@ struct RaisableLayer {
   private(set) var raised: RaisedLayer
 
   var noise: Double { weightNoise + activationNoise }
-  var hasWeights: Bool { !weights.isEmpty }
 
   /// nil where nothing in it has an encoding that could be wider.
   init?(_ layer: Layer, _ graph: Graph) {

@@ -4,7 +4,8 @@ import IR
 public struct TensorErrors: Sendable, Hashable {
   /// Elements compared.
   public var count: Int
-  /// Elements left out: not finite on one side, or so large that they are masks (1e30 and above).
+  /// Elements left out because they are masks: not finite on one side, 1e30 and above, or far below
+  /// the grid of a tensor that only a Softmax reads.
   public var skipped: Int
   /// Mean squared error.
   public var mse: Double
@@ -31,11 +32,11 @@ struct ErrorSums: Sendable {
   /// Nothing compared yet.
   init() {}
 
-  /// Adds the elements of one sample.
+  /// Adds the elements of one sample; those whose reference is below `floor` are masks.
   mutating func add(
-    reference: UnsafePointer<Float>, other: UnsafePointer<Float>, count elements: Int
+    reference: UnsafePointer<Float>, other: UnsafePointer<Float>, count elements: Int, floor: Double = -.infinity
   ) {
-    let sums = SampleSums(reference, other, elements)
+    let sums = SampleSums(reference, other, elements, floor: floor)
     count += sums.count
     skipped += elements - sums.count
     signal.add(sums.signal)
@@ -90,7 +91,9 @@ private struct SampleSums {
   /// What is at least this large is a mask, not a value.
   private static let mask = 1e30
 
-  init(_ reference: UnsafePointer<Float>, _ other: UnsafePointer<Float>, _ elements: Int) {
+  init(
+    _ reference: UnsafePointer<Float>, _ other: UnsafePointer<Float>, _ elements: Int, floor: Double
+  ) {
     typealias Lanes = SIMD4<Double>
     var (signals, noises, products, powers) = (Lanes(), Lanes(), Lanes(), Lanes())
     var most = Lanes()
@@ -120,11 +123,11 @@ private struct SampleSums {
     count = whole
     for rest in whole..<elements { add(Double(reference[rest]), Double(other[rest])) }
     let limit = Self.mask * Self.mask
-    guard !(signal < limit && power < limit && noise < limit) else { return }
+    guard floor > -.infinity || !(signal < limit && power < limit && noise < limit) else { return }
     self = SampleSums()
     for index in 0..<elements {
       let (x, y) = (Double(reference[index]), Double(other[index]))
-      if x.isFinite, y.isFinite, abs(x) < Self.mask, abs(y) < Self.mask { add(x, y) }
+      if x.isFinite, y.isFinite, abs(x) < Self.mask, abs(y) < Self.mask, x >= floor { add(x, y) }
     }
   }
 

@@ -40,6 +40,10 @@ struct SoftmaxPath: Hashable {
 }
 
 extension Graph {
+  /// Tensors that reach nothing but a Softmax: what lies far below the largest value of its row counts as
+  /// masked there, however far it is.
+  public func tensorsOnlySoftmaxReads() -> Set<TensorID> { Set(softmaxPaths().keys) }
+
   /// For every float tensor that reaches nothing but a Softmax (through additions, selections, moved
   /// data and positive constant factors) its way there. Empty for graphs without a Softmax.
   func softmaxPaths() -> [TensorID: SoftmaxPath] {

@@ -94,6 +94,27 @@ struct ComparisonTests {
     #expect((try result.row("r1").sensitivity?.aloneSQNR ?? 0) > 20)
   }
 
+  /// Channels that the container does not compute count as lost, unless they are constant in the reference.
+  @Test(arguments: [true, false]) func removedChannels(isConstant: Bool) throws {
+    var float = try convolutions(seed: 6)
+    func edit(_ graph: inout Graph, _ name: String, _ change: (Int, Float) -> Float) throws {
+      let id = try #require(graph.tensor(named: name))
+      let constant = try #require(graph[id].constant)
+      graph[id].constant = Constant(
+        constant.floats().enumerated().map { change($0.offset, $0.element) }, shape: constant.type.shape)
+    }
+    if isConstant { try edit(&float, "w1") { $0 % 4 == 2 ? 0 : $1 } }
+    try edit(&float, "b1") { $0 == 2 ? 0.75 : $1 }
+    var removed = float
+    try edit(&removed, "w1") { $0 % 4 == 2 ? 0 : $1 }
+    try edit(&removed, "b1") { $0 == 2 ? 0 : $1 }
+    let found = try measure(float, removed) { $0.views = [.atOnce] }
+    let noise = try found.errors("r1", .atOnce).sqnr
+    #expect(found.removedChannels == (isConstant ? ["r1": [2]] : [:]))
+    #expect(found.notes.count == (isConstant ? 1 : 0))
+    #expect(isConstant ? noise == .infinity : noise < 30)
+  }
+
   @Test func namesThatDifferAreReported() throws {
     let float = try convolutions()
     var other = float

@@ -102,5 +102,9 @@ struct ErrorSumTests {
     #expect(errors.count == 3 && errors.skipped == 4)
     #expect(abs(errors.mse - 0.25 / 3) < 1e-12)
     #expect(errors.largest == 0.5)
+    var floored = ErrorSums()
+    floored.add(reference: [1, -50, 2, -100, 3], other: [1, -40, 2.5, -40, 3], count: 5, floor: -40)
+    let rest = try #require(floored.errors)
+    #expect(rest.count == 3 && rest.skipped == 2 && rest.largest == 0.5)
   }
 }
