@@ -301,7 +301,8 @@ extension OverrideApplication {
 
   /// Operators whose output, weight and bias are float together.
   private static let tripleTypes: Set<String> = [
-    "Conv2d", "Conv3d", "TransposeConv2d", "DepthWiseConv2d", "FullyConnected", "MatMul",
+    "Conv2d", "Conv3d", "TransposeConv2d", "TransposeConv3d", "DepthWiseConv2d", "FullyConnected",
+    "MatMul",
   ]
 
   /// Where one of output, weight and bias is float by override, all three are.
