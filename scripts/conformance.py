@@ -6,7 +6,7 @@
 A case passes when both backends give what it expects, compared as the official runner does
 (../shared/onnx-suite/README.md). Networks are static here: where an operand that decides a shape
 is an input of the model, the case is tried again with that operand as a constant, at last with all
-inputs as constants, and counts as `bound`. A model without inputs gets one that nothing reads.
+inputs as constants (`wholly`: it is then computed by the importer), and counts as `bound`. A model without inputs gets one that nothing reads.
 Prints a table of operators and one of tiers, then how many were refused, gave other values (wrong)
 or ended a program abnormally (crash). Exit status 0 when all chosen cases pass, 1 otherwise.
 
@@ -131,7 +131,7 @@ def execute(programs, case, meta, fed, work, backend):
 
 
 def verdict(suite, programs, case, scratch):
-    """(how it ended, inputs made constant, reason) of a case."""
+    """(how it ended, inputs made constant: 0 none, 1 some, 2 all, reason) of a case."""
     meta = json.loads((case / "case.json").read_text())
     work = pathlib.Path(tempfile.mkdtemp(dir=scratch))
     try:
@@ -148,26 +148,29 @@ def verdict(suite, programs, case, scratch):
             parts.append(f"unused:={work / 'unused.npy'}")
         fed = work / "list.txt"
         fed.write_text(" ".join(parts) + "\n")
+        share = 0 if not bound else 1 if len(bound) < len(meta["inputs"]) else 2
         for backend in BACKENDS:
             execute(programs, case, meta, fed, work, backend)
             reason = suite.check_case(str(case), str(work / backend))
             if reason:
-                return "wrong", bool(bound), f"{backend}: {reason}"
-        return "pass", bool(bound), ""
+                return "wrong", share, f"{backend}: {reason}"
+        return "pass", share, ""
     except Refusal as refusal:
-        return "refused", False, str(refusal)
+        return "refused", 0, str(refusal)
     except Crash as crash:
-        return "crash", False, str(crash)
+        return "crash", 0, str(crash)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
 def print_table(suite, title, groups):
-    rows = [[title, "cases", "pass", "of them bound", "fail"]]
+    rows = [[title, "cases", "pass", "of them bound", "wholly", "fail"]]
     for name in sorted(groups):
         results = groups[name]
         passed = [r for r in results if r[0] == "pass"]
-        rows.append([name, len(results), len(passed), sum(r[1] for r in passed), len(results) - len(passed)])
+        rows.append([
+            name, len(results), len(passed), sum(r[1] > 0 for r in passed), sum(r[1] > 1 for r in passed),
+            len(results) - len(passed)])
     suite.table(rows)
     print()
 

@@ -840,8 +840,9 @@ def check_exports(bench):
         bench.checks.run(
             f"export digits, {name}", narrow_export, bench, narrow, list_of_digits, "blocks" in name)
 
-    # Between two codes interpolation ends on ties, which rounding in another order turns over.
-    ties = {"resize13_corners", "upsample9"}
+    # Between two codes interpolation ends on ties, which rounding in another order turns over; a float16
+    # island behind an input has the name that the export gives to the input's own value.
+    float_only = {"resize13_corners", "upsample9", "cast_half"}
 
     def exports(case):
         folder = bench.new_folder(f"export/{case['name']}")
@@ -852,7 +853,7 @@ def check_exports(bench):
         pairs = (f"{i['name']}:={MINIMAL / i['file']}".replace(" ", "\\ ") for i in case["inputs"])
         samples.write_text(" ".join(pairs) + "\n")
         notes = [export_checks.float_export(bench.programs, container, samples, folder / "float")]
-        if case["name"] in ties:
+        if case["name"] in float_only:
             return notes[0]
         quantized = folder / "quantized.dlc"
         done = bench.programs.any(

@@ -27,7 +27,7 @@ struct ONNXTranslation: Sendable {
       convolutions, pools, normalizations, activations, binaries, unaries, matrices, reductions,
       shapes, slices, joins, constants, truths, axisNormalizations, selections, indexings, positions,
       quantizations, integerProducts, operatorsOnCodes, resizings, recurrences, attentions, bits,
-      contractions, dataDependent, branches, samplings,
+      contractions, dataDependent, branches, samplings, functions,
     ]
     return Dictionary(
       lists.joined().map { ($0.opType, $0) }, uniquingKeysWith: { first, _ in first })

@@ -8,6 +8,8 @@ public struct RecurrentPasses<Cell: RecurrentCell> {
   /// Puts into the buffer the products of a state with the recurrent weights from a gate on, as many rows
   /// as the buffer has.
   public typealias Product = (UnsafePointer<Float>, Int, UnsafeMutableBufferPointer<Float>) -> Void
+  /// Applies a gate's function to so many numbers in place.
+  public typealias Activation = (Gate, UnsafeMutablePointer<Float>, Int) -> Void
 
   private let op: Recurrence<Cell>
   private let steps: Int
@@ -43,7 +45,12 @@ public struct RecurrentPasses<Cell: RecurrentCell> {
   }
 
   /// Runs one direction, number `pass`.
-  public func run(_ pass: Int, input: Projection, recurrent: Product) {
+  public func run(
+    _ pass: Int, input: Projection, recurrent: Product,
+    activate: Activation = { gate, values, count in
+      for index in 0..<count { values[index] = gate(values[index]) }
+    }
+  ) {
     let hidden = op.hiddenSize
     let rows = Cell.gates * hidden
     let isReverse = op.direction == .reverse || pass == 1
@@ -69,7 +76,7 @@ public struct RecurrentPasses<Cell: RecurrentCell> {
         for number in 0..<length {
           let step = isReverse ? length - 1 - number : number
           input(step, sample, sums)
-          advance(gates, pass, sums, products, h, c, scratch, recurrent)
+          advance(gates, pass, sums, products, h, c, scratch, recurrent, activate)
           let place = ((step * op.direction.count + pass) * batch + sample) * hidden
           for index in 0..<hidden { all[place + index] = h[index] }
         }
@@ -81,57 +88,85 @@ public struct RecurrentPasses<Cell: RecurrentCell> {
     }
   }
 
-  private func cut(_ x: Float) -> Float { op.clip > 0 ? min(max(x, -op.clip), op.clip) : x }
+  private func cut(_ values: UnsafeMutablePointer<Float>, _ count: Int) {
+    guard op.clip > 0 else { return }
+    for index in 0..<count { values[index] = min(max(values[index], -op.clip), op.clip) }
+  }
 
+  /// One step: `sums` holds the products of the input.
   private func advance(
     _ gates: [Gate], _ pass: Int, _ sums: UnsafeMutableBufferPointer<Float>,
     _ products: UnsafeMutableBufferPointer<Float>, _ h: UnsafeMutablePointer<Float>,
-    _ c: UnsafeMutablePointer<Float>, _ scratch: UnsafeMutablePointer<Float>, _ recurrent: Product
+    _ c: UnsafeMutablePointer<Float>, _ scratch: UnsafeMutablePointer<Float>, _ recurrent: Product,
+    _ activate: Activation
   ) {
+    guard let x = sums.baseAddress, let r = products.baseAddress else { return }
     let hidden = op.hiddenSize
     let rows = Cell.gates * hidden
-    let inputBias = bias.map { UnsafeBufferPointer(rebasing: $0[2 * pass * rows..<(2 * pass + 1) * rows]) }
-    let hiddenBias = bias.map {
-      UnsafeBufferPointer(rebasing: $0[(2 * pass + 1) * rows..<(2 * pass + 2) * rows])
+    if let bias, let base = bias.baseAddress {
+      let own = base + 2 * pass * rows
+      for row in 0..<rows { x[row] += own[row] }
     }
-    func total(_ row: Int) -> Float {
-      sums[row] + products[row] + (inputBias?[row] ?? 0) + (hiddenBias?[row] ?? 0)
-    }
+    let hiddenBias = bias?.baseAddress.map { $0 + (2 * pass + 1) * rows }
     if Cell.gates == 3 {
-      let two = UnsafeMutableBufferPointer(rebasing: products[..<(2 * hidden)])
-      let one = UnsafeMutableBufferPointer(rebasing: products[(2 * hidden)...])
-      recurrent(h, 0, two)
-      for index in 0..<hidden {
-        scratch[hidden + index] = gates[0](cut(total(hidden + index)))
-        scratch[index] = op.linearBeforeReset ? h[index] : scratch[hidden + index] * h[index]
-      }
-      recurrent(scratch, 2, one)
-      for index in 0..<hidden {
-        let (row, reset) = (2 * hidden + index, scratch[hidden + index])
-        let old = products[row] + (hiddenBias?[row] ?? 0)
-        let sum = sums[row] + (inputBias?[row] ?? 0) + (op.linearBeforeReset ? reset * old : old)
-        let update = gates[0](cut(total(index)))
-        h[index] = (1 - update) * gates[1](cut(sum)) + update * h[index]
-      }
-      return
+      return advanceGru(gates, x, products, r, hiddenBias, h, scratch, recurrent, activate)
     }
     recurrent(h, 0, products)
+    for row in 0..<rows { x[row] += r[row] }
+    if let hiddenBias { for row in 0..<rows { x[row] += hiddenBias[row] } }
     guard Cell.hasCell else {
-      for index in 0..<hidden { h[index] = gates[0](cut(total(index))) }
+      cut(x, hidden)
+      activate(gates[0], x, hidden)
+      h.update(from: x, count: hidden)
       return
     }
-    let peeps = peepholes.map {
-      UnsafeBufferPointer(rebasing: $0[3 * pass * hidden..<3 * (pass + 1) * hidden])
+    let (i, o, f, g) = (x, x + hidden, x + 2 * hidden, x + 3 * hidden)
+    let peeps = peepholes?.baseAddress.map { $0 + 3 * pass * hidden }
+    if let peeps {
+      for index in 0..<hidden {
+        i[index] += peeps[index] * c[index]
+        f[index] += peeps[2 * hidden + index] * c[index]
+      }
     }
+    cut(i, hidden)
+    cut(f, 2 * hidden)
+    activate(gates[0], i, hidden)
+    if op.inputForget {
+      for index in 0..<hidden { f[index] = 1 - i[index] }
+    } else {
+      activate(gates[0], f, hidden)
+    }
+    activate(gates[1], g, hidden)
+    for index in 0..<hidden { c[index] = f[index] * c[index] + i[index] * g[index] }
+    if let peeps { for index in 0..<hidden { o[index] += peeps[hidden + index] * c[index] } }
+    cut(o, hidden)
+    activate(gates[0], o, hidden)
+    h.update(from: c, count: hidden)
+    activate(gates[2], h, hidden)
+    for index in 0..<hidden { h[index] *= o[index] }
+  }
+
+  private func advanceGru(
+    _ gates: [Gate], _ x: UnsafeMutablePointer<Float>, _ products: UnsafeMutableBufferPointer<Float>,
+    _ r: UnsafeMutablePointer<Float>, _ bias: UnsafePointer<Float>?, _ h: UnsafeMutablePointer<Float>,
+    _ scratch: UnsafeMutablePointer<Float>, _ recurrent: Product, _ activate: Activation
+  ) {
+    let hidden = op.hiddenSize
+    recurrent(h, 0, UnsafeMutableBufferPointer(rebasing: products[..<(2 * hidden)]))
+    for row in 0..<2 * hidden { x[row] += r[row] }
+    if let bias { for row in 0..<2 * hidden { x[row] += bias[row] } }
+    cut(x, 2 * hidden)
+    activate(gates[0], x, 2 * hidden)
+    let (update, reset, g, old) = (x, x + hidden, x + 2 * hidden, r + 2 * hidden)
     for index in 0..<hidden {
-      let old = c[index]
-      let i = gates[0](cut(total(index) + (peeps?[index] ?? 0) * old))
-      let f =
-        op.inputForget
-        ? 1 - i : gates[0](cut(total(2 * hidden + index) + (peeps?[2 * hidden + index] ?? 0) * old))
-      c[index] = f * old + i * gates[1](cut(total(3 * hidden + index)))
-      let o = gates[0](cut(total(hidden + index) + (peeps?[hidden + index] ?? 0) * c[index]))
-      h[index] = o * gates[2](c[index])
+      scratch[index] = op.linearBeforeReset ? h[index] : reset[index] * h[index]
     }
+    recurrent(scratch, 2, UnsafeMutableBufferPointer(rebasing: products[(2 * hidden)...]))
+    if let bias { for index in 0..<hidden { old[index] += bias[2 * hidden + index] } }
+    if op.linearBeforeReset { for index in 0..<hidden { old[index] *= reset[index] } }
+    for index in 0..<hidden { g[index] += old[index] }
+    cut(g, hidden)
+    activate(gates[1], g, hidden)
+    for index in 0..<hidden { h[index] = (1 - update[index]) * g[index] + update[index] * h[index] }
   }
 }

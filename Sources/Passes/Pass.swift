@@ -20,7 +20,8 @@ public struct Pipeline: Sendable {
 
   /// What qconvert runs between import and container.
   public static let standard = Pipeline([
-    FoldConstants(), FuseChannelShuffle(), SinkTransposes(), FoldConstantsAgain(), FoldBatchNorm(), FuseBias(),
+    FoldConstants(), FuseChannelShuffle(), SinkTransposes(), FoldConstantsAgain(), SinkReshapes(),
+    FoldBatchNorm(), FuseBias(),
     FoldPadding(), FuseLayerNorm(), FuseGelu(), CanonicalizeActivations(), AbsorbQuantization(),
     FlattenIntoWeights(), SimplifyReshapes(),
     RemoveDeadCode(), RestoreNames(),

@@ -15,7 +15,8 @@ struct FloatTriple {
 extension Graph {
   /// Operators whose output, weight and bias are float together.
   private static let tripleTypes: Set<String> = [
-    "Conv2d", "Conv3d", "TransposeConv2d", "DepthWiseConv2d", "FullyConnected", "MatMul",
+    "Conv2d", "Conv3d", "TransposeConv2d", "TransposeConv3d", "DepthWiseConv2d", "FullyConnected",
+    "MatMul",
   ]
 
   /// What is float together of an operator; nil for operators without that rule. `inner` are the tensors inside

@@ -244,6 +244,8 @@ extension Node {
     "Batchnorm": ["BatchNormalization"], "LayerNorm": ["LayerNormalization"], "RmsNorm": ["RMSNormalization"],
     "InstanceNorm": ["InstanceNormalization"], "GroupNorm": ["GroupNormalization"], "Lrn": ["LRN"],
     "StridedSlice": ["Slice"], "Argmax": ["ArgMax"], "Argmin": ["ArgMin"], "GatherNd": ["GatherND"],
-    "ScatterNd": ["ScatterND"],
+    "ScatterNd": ["ScatterND"], "PoolMax3d": ["MaxPool"], "PoolAvg3d": ["AveragePool"],
+    "ResizeBilinear": ["Resize", "Upsample"], "ResizeNearestNeighbor": ["Resize", "Upsample"],
+    "Resize": ["Resize", "Upsample"], "Lstm": ["LSTM"], "Gru": ["GRU"], "Rnn": ["RNN"],
   ]
 }

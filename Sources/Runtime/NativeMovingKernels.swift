@@ -91,11 +91,36 @@ struct ConcatKernel: Kernel {
     var start = 0
     for (input, row) in zip(inputs, rows) {
       guard row > 0, let x = input?.elements(as: UInt32.self).baseAddress else { continue }
-      for element in 0..<row {
-        let (source, target) = (x + element, y + start + element)
-        for block in 0..<outer { target[block &* width] = source[block &* row] }
+      if row < 4 {
+        for element in 0..<row {
+          let (source, target) = (x + element, y + start + element)
+          for block in 0..<outer { target[block &* width] = source[block &* row] }
+        }
+      } else {
+        copyRows(x, y + start, row, width)
       }
       start += row
+    }
+  }
+}
+
+extension ConcatKernel {
+  /// Rows of four and more elements, four at a time; the last four of a row may overlap those before.
+  private func copyRows(
+    _ x: UnsafePointer<UInt32>, _ y: UnsafeMutablePointer<UInt32>, _ row: Int, _ width: Int
+  ) {
+    for block in 0..<outer {
+      let (source, target) = (
+        UnsafeRawPointer(x + block &* row), UnsafeMutableRawPointer(y + block &* width)
+      )
+      var element = 0
+      while element < row {
+        let place = min(element, row &- 4) &* 4
+        target.storeBytes(
+          of: source.loadUnaligned(fromByteOffset: place, as: SIMD4<UInt32>.self), toByteOffset: place,
+          as: SIMD4<UInt32>.self)
+        element &+= 4
+      }
     }
   }
 }

@@ -40,6 +40,8 @@ struct RecurrenceKernel<Cell: RecurrentCell>: Kernel {
         } recurrent: { state, gate, sums in
           guard let target = sums.baseAddress else { return }
           multiply(state, weights + gate * op.hiddenSize, rows, target, sums.count)
+        } activate: { gate, values, count in
+          VectorFunctions.apply(gate, values, count)
         }
       }
     }

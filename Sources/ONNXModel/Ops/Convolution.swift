@@ -13,7 +13,7 @@ extension ONNXTranslation {
   ) throws(Diagnostic) -> [Value?] {
     try context.requireOneElementType()
     let x = try context.input(0)
-    let images = try context.images(x)
+    try context.requireSpatial(x)
     let filters = try context.input(1, ranks: x.rank...x.rank)
     let rank = x.rank - 2
     let kernel = Array(filters.shape[2...])
@@ -74,16 +74,16 @@ extension ONNXTranslation {
       weight = try context.transpose(weight, [3, 1, 0, 2], suffix: "weight")
       weight = try context.reshape(weight, taps + [channels / group, outputs], suffix: "weight")
     }
-    var operands: [Value?] = [try context.channelLast(images), weight]
+    var operands: [Value?] = [try context.pixels(x), weight]
     if let bias = context.optional(2) { operands.append(bias) }
     let result = try context.emit(op, operands, tensor: context.channelLastName)
-    return [try context.fromImages(try context.channelFirst(result), rank: x.rank)]
+    return [try context.fromPixels(result, rank: x.rank)]
   }
 
   @Sendable private static func convolution(_ context: NodeContext) throws(Diagnostic) -> [Value?] {
     try context.requireOneElementType()
     let x = try context.input(0)
-    let images = try context.images(x)
+    try context.requireSpatial(x)
     let filters = try context.input(1, ranks: x.rank...x.rank)
     let window = try Window(
       context, kernel: try context.ints("kernel_shape") ?? Array(filters.shape[2...]),
@@ -104,9 +104,9 @@ extension ONNXTranslation {
     }
     let flat = window.inTwoDimensions
     let weights = try context.transpose(
-      try context.images(filters), Array(2..<images.rank) + [1, 0], suffix: "weight")
+      try context.images(filters), Array(2..<max(x.rank, 4)) + [1, 0], suffix: "weight")
     let op: any Operator
-    if images.rank == 5 {
+    if x.rank == 5 {
       op = Conv3d(
         stride: flat.strides, padAmount: flat.padAmount, dilation: flat.dilations, group: group)
     } else if group == channels && group > 1 {
@@ -116,9 +116,9 @@ extension ONNXTranslation {
       op = Conv2d(
         stride: flat.strides, padAmount: flat.padAmount, dilation: flat.dilations, group: group)
     }
-    var operands: [Value?] = [try context.channelLast(images), weights]
+    var operands: [Value?] = [try context.pixels(x), weights]
     if let bias = context.optional(2) { operands.append(bias) }
     let result = try context.emit(op, operands, tensor: context.channelLastName)
-    return [try context.fromImages(try context.channelFirst(result), rank: x.rank)]
+    return [try context.fromPixels(result, rank: x.rank)]
   }
 }

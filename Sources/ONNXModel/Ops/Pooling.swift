@@ -43,12 +43,12 @@ extension ONNXTranslation {
   @Sendable private static func maxPool(_ context: NodeContext) throws(Diagnostic) -> [Value?] {
     let isColumnMajor = try context.flag("storage_order")
     let x = try context.input(0)
-    var images = try context.images(x)
+    try context.requireSpatial(x)
     var (window, extra) = try window(context, x)
     window.after = zip(window.after, extra).map { $0 + $1 }
     let flat = window.inTwoDimensions
     let element = x.type.element
-    if element.isInteger { images = try context.cast(images, to: .float32, suffix: "numbers") }
+    let values = element.isInteger ? try context.cast(x, to: .float32, suffix: "numbers") : x
     let (op, places): (any Operator, any Operator)
     if x.rank == 5 {
       let pool = PoolMax3d(
@@ -61,13 +61,11 @@ extension ONNXTranslation {
         dilation: flat.dilations)
       (op, places) = (pool, PoolMaxIndices2d(pool, isColumnMajor: isColumnMajor))
     }
-    var result = try apply(op, context, images, rank: x.rank)
+    var result = try apply(op, context, values)
     if element.isInteger { result = try context.cast(result, to: element, suffix: "codes") }
     guard context.isOutputUsed.count > 1, context.isOutputUsed[1] else { return [result] }
-    let indices = try context.emit(places, [try context.channelLast(images)], suffix: "indices")
-    let order = [0, indices.rank - 1] + Array(1..<(indices.rank - 1))
-    let moved = try context.transpose(indices, order, suffix: "indices.nchw")
-    return [result, try context.fromImages(moved, rank: x.rank)]
+    let indices = try context.emit(places, [try context.pixels(values)], suffix: "indices")
+    return [result, try context.fromPixels(indices, rank: x.rank)]
   }
 
   private static func norm(_ context: NodeContext) throws(Diagnostic) -> Float {
@@ -105,14 +103,15 @@ extension ONNXTranslation {
   /// The p-norm of each window: means of powers times the size of the window; padding counts nothing.
   @Sendable private static func lpPool(_ context: NodeContext) throws(Diagnostic) -> [Value?] {
     let x = try context.input(0)
-    let images = try context.images(x)
+    try context.requireSpatial(x)
     let power = try norm(context)
     var (window, extra) = try window(context, x)
     window.after = zip(window.after, extra).map { $0 + $1 }
     let flat = window.inTwoDimensions
-    var powers = try raised(context, images, power)
+    var powers = try raised(context, x, power)
     if flat.padAmount.contains(where: { $0 > 0 }) {
-      powers = try context.emit(Pad(padAmount: [0, 0, 0, 0] + flat.padAmount), [powers], suffix: "pad")
+      powers = try context.emit(
+        Pad(padAmount: [0, 0, 0, 0] + window.padAmount), [powers], suffix: "pad")
     }
     let nothing = flat.padAmount.map { _ in 0 }
     let op: any Operator
@@ -123,25 +122,25 @@ extension ONNXTranslation {
       op = PoolAvg2d(
         filterSize: flat.kernel, stride: flat.strides, padAmount: nothing, dilation: flat.dilations)
     }
-    let pixels = try context.channelLast(powers)
+    let pixels = try context.pixels(powers)
     let means = try context.emit(op, [pixels], suffix: "means")
     let size = try context.scalar(
       Float(flat.kernel.reduce(1, &*)), like: means.type, suffix: "size")
     let sum = try context.emit(ElementWiseMultiply(), [means, size], suffix: "sum")
     let result = try root(context, sum, power)
-    return [try context.fromImages(try context.channelFirst(result), rank: x.rank)]
+    return [try context.fromPixels(result, rank: x.rank)]
   }
 
   @Sendable private static func averagePool(_ context: NodeContext) throws(Diagnostic) -> [Value?] {
     let x = try context.input(0)
-    var images = try context.images(x)
+    try context.requireSpatial(x)
+    var values = x
     var (window, extra) = try window(context, x)
     var countsPads = try context.flag("count_include_pad")
     if countsPads && extra.contains(where: { $0 > 0 }) {
       // The padding that ceil_mode adds never counts, the padding that is asked for does.
-      let flat = window.inTwoDimensions
-      images = try context.emit(
-        Pad(padAmount: [0, 0, 0, 0] + flat.padAmount), [images], suffix: "pad")
+      values = try context.emit(
+        Pad(padAmount: [0, 0, 0, 0] + window.padAmount), [values], suffix: "pad")
       window.before = window.before.map { _ in 0 }
       window.after = window.before
       countsPads = false
@@ -158,15 +157,15 @@ extension ONNXTranslation {
         filterSize: flat.kernel, stride: flat.strides, padAmount: flat.padAmount,
         dilation: flat.dilations, countPadForEdges: countsPads)
     }
-    return [try apply(op, context, images, rank: x.rank)]
+    return [try apply(op, context, values)]
   }
 
   private static func apply(
-    _ op: any Operator, _ context: NodeContext, _ images: Value, rank: Int
+    _ op: any Operator, _ context: NodeContext, _ value: Value
   ) throws(Diagnostic) -> Value {
     let result = try context.emit(
-      op, [try context.channelLast(images)], tensor: context.channelLastName)
-    return try context.fromImages(try context.channelFirst(result), rank: rank)
+      op, [try context.pixels(value)], tensor: context.channelLastName)
+    return try context.fromPixels(result, rank: value.rank)
   }
 
   private static func global(
@@ -180,14 +179,13 @@ extension ONNXTranslation {
       case .average: return [try context.emit(ReduceMean(axes: axes, keepDims: true), [x])]
       }
     }
-    let images = try context.images(x)
     let op: any Operator
-    switch kind(Array(images.shape[2...])) {
+    switch kind(x.rank == 3 ? [1, x.shape[2]] : Array(x.shape[2...])) {
     case .max(let size):
       op = PoolMax2d(filterSize: size, stride: [1, 1], padAmount: [0, 0, 0, 0])
     case .average(let size):
       op = PoolAvg2d(filterSize: size, stride: [1, 1], padAmount: [0, 0, 0, 0])
     }
-    return [try apply(op, context, images, rank: x.rank)]
+    return [try apply(op, context, x)]
   }
 }

@@ -168,12 +168,11 @@ extension ONNXTranslation {
     _ = try op.infer([x.type])
     let isImage = x.rank == 3 || x.rank == 4
     if isImage, op.shape[..<2] == x.shape[..<2], op.interpolation != .cubic {
-      let images = try context.images(x)
-      let pixels = try context.channelLast(images)
+      let pixels = try context.pixels(x)
       let size = x.rank == 3 ? [1, op.shape[2]] : Array(op.shape[2...])
       if let special = special(op, pixels.shape, size, x.rank) {
         let result = try context.emit(special, [pixels], tensor: context.channelLastName)
-        return try context.fromImages(try context.channelFirst(result), rank: x.rank)
+        return try context.fromPixels(result, rank: x.rank)
       }
     }
     return try context.emit(op, [x])

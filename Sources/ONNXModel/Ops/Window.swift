@@ -75,21 +75,35 @@ struct Window {
 }
 
 extension NodeContext {
-  /// An input of rank 3 to 5 as images or volumes (rank 3: one pixel high); other ranks are refused.
+  /// Weights of rank 3 to 5 for images or volumes (rank 3: one pixel high).
   func images(_ value: Value) throws(Diagnostic) -> Value {
-    switch value.rank {
-    case 4, 5: return value
-    case 3:
-      return try reshape(
-        value, [value.shape[0], value.shape[1], 1, value.shape[2]], suffix: "image")
-    case 6...: throw unsupported("an input with \(value.rank - 2) spatial axes")
-    default: throw invalid("the input has rank \(value.rank)")
+    try requireSpatial(value)
+    guard value.rank == 3 else { return value }
+    return try reshape(
+      value, [value.shape[0], value.shape[1], 1, value.shape[2]], suffix: "image")
+  }
+
+  /// Throws unless an input has one to three spatial axes.
+  func requireSpatial(_ value: Value) throws(Diagnostic) {
+    guard value.rank >= 3 else { throw invalid("the input has rank \(value.rank)") }
+    guard value.rank <= 5 else {
+      throw unsupported("an input with \(value.rank - 2) spatial axes")
     }
   }
 
-  /// Images made by ``images(_:)`` back in the rank they came from.
-  func fromImages(_ value: Value, rank: Int) throws(Diagnostic) -> Value {
-    guard rank == 3 else { return value }
-    return try reshape(value, [value.shape[0], value.shape[1], value.shape[3]], suffix: "line")
+  /// An input with one to three spatial axes, channel-last; one axis becomes an image one pixel high.
+  func pixels(_ value: Value) throws(Diagnostic) -> Value {
+    try requireSpatial(value)
+    let last = try channelLast(value)
+    guard value.rank == 3 else { return last }
+    return try reshape(last, [last.shape[0], 1, last.shape[1], last.shape[2]], suffix: "image")
+  }
+
+  /// What was made of ``pixels(_:)`` back in the rank and layout they came from.
+  func fromPixels(_ value: Value, rank: Int) throws(Diagnostic) -> Value {
+    guard rank == 3 else { return try channelFirst(value) }
+    let line = try reshape(
+      value, [value.shape[0], value.shape[2], value.shape[3]], suffix: "line")
+    return try channelFirst(line)
   }
 }
