@@ -16,6 +16,15 @@ public struct ReportSection: Sendable, Hashable {
   }
 }
 
+extension ReportSection {
+  /// A section of what passes and algorithms have to say, a row a finding.
+  public init(title: String, findings: [Diagnostic]) {
+    self.init(
+      title: title, header: ["kind", "where", "what", "hint"],
+      rows: findings.map { [$0.code, $0.location.description, $0.message, $0.hint ?? ""] })
+  }
+}
+
 /// What quantizing decided about every tensor (`--report`).
 public struct QuantizationReport: Sendable {
   /// What a tensor is to the operators.

@@ -58,6 +58,12 @@ struct ReportTests {
     expectSelfContained(page)
   }
 
+  @Test func findingsBecomeRows() {
+    let note = Diagnostic("k", "m", at: .init(node: "n", tensor: "t"), hint: "h", severity: .note)
+    let section = ReportSection(title: "s", findings: [note])
+    #expect(section.rows == [["k", "node n, tensor t", "m", "h"]] && section.header.count == 4)
+  }
+
   /// Names of tensors are text, never markup; nothing is fetched.
   @Test func namesAreEscaped() throws {
     var float = try convolutions()

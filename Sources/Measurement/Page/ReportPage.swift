@@ -16,7 +16,7 @@ public struct ReportPage {
         }, title: "Signal to noise of every tensor in dB"))
     for section in report.sections {
       page.heading(section.title)
-      page.table(section.header, section.rows)
+      page.table(section.header, section.rows, textColumns: Set(section.header.indices))
     }
     page.heading("Tensors")
     page.table(
