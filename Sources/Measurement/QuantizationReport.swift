@@ -70,7 +70,8 @@ public struct QuantizationReport: Sendable {
     var parameters: [String: ParameterComparison] = [:]
     let simulated = graph.simulatingConstants()
     if let match = try? GraphMatch(reference: source, container: simulated) {
-      for found in ParameterComparison.all(match, reference: source, container: simulated) {
+      let removed = graph.removedChannels()
+      for found in ParameterComparison.all(match, reference: source, container: simulated, removed: removed) {
         parameters[found.name] = found
       }
     }

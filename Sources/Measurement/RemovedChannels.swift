@@ -3,6 +3,17 @@ import IR
 /// Channels that a container computes nothing for: dead or constant ones that equalization removed, their
 /// constant folded into the next layer. They differ from the reference without being noise.
 extension Graph {
+  /// By name of every computed tensor the channels that the float graph computes nothing for.
+  func removedChannels() -> [String: [Int]] {
+    let (producers, inner) = (producers(), Set(fusedIntermediates().keys))
+    var result: [String: [Int]] = [:]
+    for id in computedFloats() where !inner.contains(id) {
+      let found = emptyChannels(of: id, producers: producers, inner: inner)
+      if !found.isEmpty { result[self[id].name] = found }
+    }
+    return result
+  }
+
   /// The channels (last axis) of a computed tensor whose weights and bias are all zero.
   func emptyChannels(of id: TensorID, producers: [NodeID?], inner: Set<TensorID>) -> [Int] {
     var id = id
