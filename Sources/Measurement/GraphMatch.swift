@@ -11,7 +11,7 @@ public struct TensorPair: Sendable {
   public var scales: [Float]?
   /// Where only a Softmax reads the tensor, what is masked is below this.
   public var floor: Double = -.infinity
-  /// Channels (last axis) that the container computes nothing for: their weights and bias are zero.
+  /// Channels (last axis) that the container computes nothing for: their weights are zero.
   public var emptyChannels: [Int] = []
 }
 
