@@ -11,7 +11,7 @@ public struct TensorPair: Sendable {
   public var scales: [Float]?
   /// Where only a Softmax reads the tensor, what is masked is below this.
   public var floor: Double = -.infinity
-  /// Channels (last axis) that the container computes nothing for: their weights and bias are zero.
+  /// Channels (last axis) that the container computes nothing for: their weights are zero.
   public var emptyChannels: [Int] = []
 }
 
@@ -42,7 +42,8 @@ public struct GraphMatch: Sendable {
     let hidden = Set(container.fusedIntermediates().keys.map { container[$0].name })
     var taken = Set<TensorID>()
     let scores = Set(reference.scoreOutputs())
-    let masked = container.tensorsOnlySoftmaxReads()
+    let annotated = container.annotatedFloat()
+    let masked = Set(annotated.tensorsOnlySoftmaxReads().map { annotated[$0].name })
     let producers = container.producers()
     let innerIDs = Set(container.fusedIntermediates().keys)
     for id in reference.computedFloats() {
@@ -57,7 +58,7 @@ public struct GraphMatch: Sendable {
         continue
       }
       guard var pair = pair(id, other, reference, container) else { continue }
-      if masked.contains(other), let encoding = container[other].encoding, encoding.axis == nil {
+      if masked.contains(container[other].name), let encoding = container[other].encoding, encoding.axis == nil {
         pair.floor = encoding.minimum() - Self.maskDistance
       }
       pair.emptyChannels = container.emptyChannels(of: other, producers: producers, inner: innerIDs)

@@ -16,6 +16,15 @@ public struct ReportSection: Sendable, Hashable {
   }
 }
 
+extension ReportSection {
+  /// A section of what passes and algorithms have to say, a row a finding.
+  public init(title: String, findings: [Diagnostic]) {
+    self.init(
+      title: title, header: ["kind", "where", "what", "hint"],
+      rows: findings.map { [$0.code, $0.location.description, $0.message, $0.hint ?? ""] })
+  }
+}
+
 /// What quantizing decided about every tensor (`--report`).
 public struct QuantizationReport: Sendable {
   /// What a tensor is to the operators.
@@ -61,7 +70,8 @@ public struct QuantizationReport: Sendable {
     var parameters: [String: ParameterComparison] = [:]
     let simulated = graph.simulatingConstants()
     if let match = try? GraphMatch(reference: source, container: simulated) {
-      for found in ParameterComparison.all(match, reference: source, container: simulated) {
+      let removed = graph.removedChannels()
+      for found in ParameterComparison.all(match, reference: source, container: simulated, removed: removed) {
         parameters[found.name] = found
       }
     }

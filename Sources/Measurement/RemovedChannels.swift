@@ -1,9 +1,20 @@
 import IR
 
 /// Channels that a container computes nothing for: dead or constant ones that equalization removed, their
-/// constant folded into the next layer. They differ from the reference without being noise.
+/// constant in the bias or folded into the next layer. They differ from the reference without being noise.
 extension Graph {
-  /// The channels (last axis) of a computed tensor whose weights and bias are all zero.
+  /// By name of every computed tensor the channels that the float graph computes nothing for.
+  func removedChannels() -> [String: [Int]] {
+    let (producers, inner) = (producers(), Set(fusedIntermediates().keys))
+    var result: [String: [Int]] = [:]
+    for id in computedFloats() where !inner.contains(id) {
+      let found = emptyChannels(of: id, producers: producers, inner: inner)
+      if !found.isEmpty { result[self[id].name] = found }
+    }
+    return result
+  }
+
+  /// The channels (last axis) of a computed tensor whose weights are all zero: their bias is all there is.
   func emptyChannels(of id: TensorID, producers: [NodeID?], inner: Set<TensorID>) -> [Int] {
     var id = id
     while let node = producers[id.index].map({ self[$0] }) {
@@ -29,11 +40,6 @@ extension Graph {
     let inner = denseStrides(shape)[axis]
     for (index, value) in realValues(of: weight).enumerated() where value != 0 {
       isEmpty[index / inner % shape[axis]] = false
-    }
-    if node.inputs.count > 2, let bias = node.inputs[2], self[bias].constant != nil,
-      self[bias].type.count == isEmpty.count
-    {
-      for (channel, value) in realValues(of: bias).enumerated() where value != 0 { isEmpty[channel] = false }
     }
     return isEmpty.indices.filter { isEmpty[$0] }
   }

@@ -111,7 +111,7 @@ extension QuantizeOptions {
       return try session.printResult(Placement.table(preview.graph, options))
     }
     let set = try recoverySamples(sampling, configuration, session)
-    try equalize(&file.graph, options, recovering, set, session)
+    let equalizing = try equalize(&file.graph, options, recovering, set, session)
     let exported = recovering.algorithms.contains(.cle) ? file : source
     let statistics: Statistics? =
       calibration.floatFallback
@@ -157,7 +157,8 @@ extension QuantizeOptions {
         ) { (graph) throws(Diagnostic) in try assigned(graph, used, options, recovering, set, session) }
       }
       try finish(
-        &file, source: source.graph, used, options, (recovering, set), to: output, dryRun: place.dryRun, session)
+        &file, source: source.graph, used, options, (recovering, set), told: equalizing, to: output,
+        dryRun: place.dryRun, session)
     }
     if let rule, let path = place.depfile, !place.dryRun { try AtomicFile.write(rule, to: path) }
   }
@@ -261,8 +262,8 @@ extension QuantizeOptions {
   /// Gives the graph its encodings, turns it into fixed point and writes the container.
   private func finish(
     _ file: inout ContainerFile, source: Graph, _ statistics: Statistics?, _ options: QuantizerOptions,
-    _ recovering: (options: RecoveryOptions, samples: SampleSet?), to output: String, dryRun: Bool,
-    _ session: ToolSession
+    _ recovering: (options: RecoveryOptions, samples: SampleSet?), told: [Diagnostic], to output: String,
+    dryRun: Bool, _ session: ToolSession
   ) throws(Diagnostic) {
     let before = Placement.parameterBytes(file.graph)
     let names = Set(file.graph.tensors.map(\.name))
@@ -274,7 +275,7 @@ extension QuantizeOptions {
     session.printer.report(result.notes)
     if let failure = Diagnostic.combining(result.graph.operandWidthProblems(decided: decided)) { throw failure }
     try overrides.checkCoverage(EncodingCoverage.gaps(of: result.graph))
-    let sections: [ReportSection] = []
+    let sections = [ReportSection(title: "What was done", findings: told + result.notes)].filter { !$0.rows.isEmpty }
     let report = try reporting.text(result.graph, source: source, statistics, sections, title: output)
     let dump = try encodings.isGiven ? encodings.text(result.graph, names: names, session) : nil
     file.graph = try session.phase("weights") { () throws(Diagnostic) in

@@ -121,23 +121,24 @@ extension QuantizeOptions {
     return configuration.sampleLimit.map { set.first($0) } ?? set
   }
 
-  /// Equalizes the graph where that is asked for.
+  /// Equalizes the graph where that is asked for; gives what there is to say about it.
   func equalize(
     _ graph: inout Graph, _ options: QuantizerOptions, _ recovery: RecoveryOptions, _ samples: SampleSet?,
     _ session: ToolSession
-  ) throws(Diagnostic) {
-    guard recovery.algorithms.contains(.cle) else { return }
+  ) throws(Diagnostic) -> [Diagnostic] {
+    guard recovery.algorithms.contains(.cle) else { return [] }
     let source = try keepingFloat(graph, options.keepFloat).graph
     let result = try session.phase("cle") { () throws(Diagnostic) in
       try equalized(source, quantizer: options, options: recovery, samples: samples)
     }
     session.printer.report(result.notes)
     graph = result.graph
-    guard encodings.isGiven || stripping.isGiven else { return }
+    guard encodings.isGiven || stripping.isGiven else { return result.notes }
     session.printer.report(
       Diagnostic(
         "equalized-encodings", "after cle the encodings fit the exported model, not the source",
         hint: stripping.isGiven ? nil : "--export_stripped_dlc writes the equalized float model", severity: .note))
+    return result.notes
   }
 
   /// The encodings, with weights and biases as the algorithms leave them.

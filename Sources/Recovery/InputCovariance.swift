@@ -17,37 +17,30 @@ struct InputCovariance: Sendable {
   }
 }
 
-/// The running sums behind an ``InputCovariance``.
+/// The running sums behind an ``InputCovariance``: of samples of even and of odd rank, so that their
+/// difference tells how sure the sums are.
 struct CovarianceSums: Sendable {
   let groups: Int
   let depth: Int
-  var count = 0
-  var sums: [Double]
-  var products: [Double]
+  private var halves: [Half]
 
-  init(groups: Int, depth: Int) {
-    self.groups = groups
-    self.depth = depth
-    sums = [Double](repeating: 0, count: groups * depth)
-    products = [Double](repeating: 0, count: groups * depth * depth)
-  }
+  private struct Half: Sendable {
+    var count = 0
+    var sums: [Double]
+    var products: [Float]
 
-  /// Adds the patches of one sample.
-  mutating func add(
-    _ input: UnsafePointer<Float>, _ patches: Patches, positions: [Int]
-  ) throws(Diagnostic) {
-    let rows = positions.count
-    guard rows > 0 else { return }
-    count += rows
-    let (depth, groups) = (depth, groups)
-    var gathered = [Float](repeating: 0, count: rows * depth)
-    var product = [Float](repeating: 0, count: depth * depth)
-    var failure: Diagnostic?
-    gathered.withUnsafeMutableBufferPointer { gathered in
-      product.withUnsafeMutableBufferPointer { product in
+    /// Adds the patches of a sample.
+    mutating func add(
+      _ input: UnsafePointer<Float>, _ patches: Patches, positions: [Int], groups: Int, depth: Int
+    ) throws(Diagnostic) {
+      let rows = positions.count
+      count += rows
+      var gathered = [Float](repeating: 0, count: rows * depth)
+      var failure: Diagnostic?
+      gathered.withUnsafeMutableBufferPointer { gathered in
         sums.withUnsafeMutableBufferPointer { sums in
           products.withUnsafeMutableBufferPointer { products in
-            guard let x = gathered.baseAddress, let p = product.baseAddress, let allSums = sums.baseAddress,
+            guard let x = gathered.baseAddress, let allSums = sums.baseAddress,
               let allProducts = products.baseAddress
             else { return }
             for group in 0..<groups {
@@ -62,8 +55,8 @@ struct CovarianceSums: Sendable {
                 for row in 0..<rows {
                   let values = x + row * depth
                   for a in 0..<depth {
-                    let value = Double(values[a])
-                    for b in 0..<depth { total[a * depth + b] += value * Double(values[b]) }
+                    let value = values[a]
+                    for b in 0..<depth { total[a * depth + b] += value * values[b] }
                   }
                 }
                 continue
@@ -71,40 +64,83 @@ struct CovarianceSums: Sendable {
               do throws(Diagnostic) {
                 try multiply(
                   MatrixView(x, stride: depth, transposed: true), MatrixView(x, stride: depth),
-                  rows: depth, columns: depth, depth: rows, into: p, targetStride: depth)
+                  rows: depth, columns: depth, depth: rows, into: total, targetStride: depth, accumulates: true)
               } catch {
                 failure = error
                 return
               }
-              for index in 0..<(depth * depth) { total[index] += Double(p[index]) }
             }
           }
         }
       }
+      if let failure { throw failure }
     }
-    if let failure { throw failure }
+
+    mutating func merge(_ other: Half) {
+      count += other.count
+      for index in sums.indices { sums[index] += other.sums[index] }
+      for index in products.indices { products[index] += other.products[index] }
+    }
+  }
+
+  init(groups: Int, depth: Int) {
+    self.groups = groups
+    self.depth = depth
+    let half = Half(
+      sums: [Double](repeating: 0, count: groups * depth),
+      products: [Float](repeating: 0, count: groups * depth * depth))
+    halves = [half, half]
+  }
+
+  /// Adds the patches of the sample of a rank.
+  mutating func add(
+    _ input: UnsafePointer<Float>, _ patches: Patches, positions: [Int], rank: Int
+  ) throws(Diagnostic) {
+    guard !positions.isEmpty else { return }
+    try halves[rank & 1].add(input, patches, positions: positions, groups: groups, depth: depth)
   }
 
   mutating func merge(_ other: CovarianceSums) {
-    count += other.count
-    for index in sums.indices { sums[index] += other.sums[index] }
-    for index in products.indices { products[index] += other.products[index] }
+    for half in halves.indices { halves[half].merge(other.halves[half]) }
   }
 
-  /// Moments about the mean, or about zero.
+  /// Moments about the mean, or about zero, with the products of different inputs shrunk towards zero by
+  /// what the two halves of the samples disagree on (Ledoit, Wolf 2004, with samples in the place of
+  /// independent observations): few samples must not tell of relations that are not there.
   func covariance(centred: Bool) -> InputCovariance {
-    let number = Double(max(count, 1))
-    let means = sums.map { $0 / number }
-    var values = [Float](repeating: 0, count: products.count)
+    var whole = halves[0]
+    whole.merge(halves[1])
+    let number = Double(max(whole.count, 1))
+    let means = whole.sums.map { $0 / number }
+    var values = [Float](repeating: 0, count: groups * depth * depth)
     for group in 0..<groups {
+      func moment(_ half: Half, _ a: Int, _ b: Int) -> Double {
+        // The mean of both triangles, so that rounding in products does not make it lopsided.
+        let start = group * depth
+        let products = Double(half.products[(start + a) * depth + b]) + Double(half.products[(start + b) * depth + a])
+        let count = Double(max(half.count, 1))
+        guard centred else { return products / (2 * count) }
+        let (ma, mb) = (means[start + a], means[start + b])
+        return products / (2 * count) - (half.sums[start + a] * mb + half.sums[start + b] * ma) / count + ma * mb
+      }
+      var (power, noise) = (0.0, 0.0)
       for a in 0..<depth {
-        for b in 0..<depth {
-          let index = (group * depth + a) * depth + b
-          // The mean of both triangles, so that rounding in products does not make it lopsided.
-          let mirrored = (group * depth + b) * depth + a
-          let moment = (products[index] + products[mirrored]) / (2 * number)
-          let mean = centred ? means[group * depth + a] * means[group * depth + b] : 0
-          values[index] = Float(moment - mean)
+        for b in 0...a {
+          let value = moment(whole, a, b)
+          values[(group * depth + a) * depth + b] = Float(value)
+          guard a != b else { continue }
+          power += value * value
+          let difference = moment(halves[0], a, b) - moment(halves[1], a, b)
+          noise += difference * difference / 4
+        }
+      }
+      let isHalved = halves.allSatisfy { $0.count > 0 }
+      let kept = isHalved ? (power > 0 ? max(0, 1 - noise / power) : 0) : 0
+      for a in 0..<depth {
+        for b in 0..<a {
+          let value = values[(group * depth + a) * depth + b] * Float(kept)
+          values[(group * depth + a) * depth + b] = value
+          values[(group * depth + b) * depth + a] = value
         }
         let diagonal = (group * depth + a) * depth + a
         values[diagonal] = max(values[diagonal], 0)

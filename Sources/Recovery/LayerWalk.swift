@@ -238,7 +238,7 @@ struct LayerWork {
         var generator = SeededGenerator(seed: seed, index, rank)
         let chosen = patches.chosen(each, &generator)
         let bytes = values[0].aligned(to: 4)
-        try sum.add(bytes.base.assumingMemoryBound(to: Float.self), patches, positions: chosen)
+        try sum.add(bytes.base.assumingMemoryBound(to: Float.self), patches, positions: chosen, rank: rank)
         withExtendedLifetime(bytes) {}
       }, merge: { $0.merge($1) })
     let isCorrected = layer.bias != nil

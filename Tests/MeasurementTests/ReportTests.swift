@@ -58,6 +58,28 @@ struct ReportTests {
     expectSelfContained(page)
   }
 
+  /// A channel that an algorithm took out is no noise of its weight.
+  @Test func removedChannelsAreNoNoise() throws {
+    let float = try convolutions()
+    var removed = float
+    for (name, channels) in [("w1", 4), ("b1", 4)] {
+      let id = try #require(removed.tensor(named: name))
+      let constant = try #require(removed[id].constant)
+      removed[id].constant = Constant(
+        constant.floats().enumerated().map { $0.offset % channels == 1 ? 0 : $0.element }, shape: constant.type.shape)
+    }
+    let result = try quantized(removed, samples(float))
+    let report = QuantizationReport(result.graph, source: float, statistics: nil)
+    let weight = try #require(report.rows.first { $0.name == "w1" })
+    #expect((weight.sqnr ?? 0) > 30)
+  }
+
+  @Test func findingsBecomeRows() {
+    let note = Diagnostic("k", "m", at: .init(node: "n", tensor: "t"), hint: "h", severity: .note)
+    let section = ReportSection(title: "s", findings: [note])
+    #expect(section.rows == [["k", "node n, tensor t", "m", "h"]] && section.header.count == 4)
+  }
+
   /// Names of tensors are text, never markup; nothing is fetched.
   @Test func namesAreEscaped() throws {
     var float = try convolutions()

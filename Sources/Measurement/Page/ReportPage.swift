@@ -10,13 +10,13 @@ public struct ReportPage {
       "<p><span class=\"key a\"></span>activations (from histograms)<span class=\"key b\"></span>constants (exact)</p>")
     page.add(
       Charts.bars(
-        report.rows.filter { $0.grid != nil && $0.role != .bias }.map { row in
+        report.rows.filter { $0.sqnr != nil && $0.role != .bias }.map { row in
           let isConstant = row.role == .weight || row.role == .constant
           return Charts.Bar(label: row.name, values: isConstant ? [nil, row.sqnr] : [row.sqnr])
         }, title: "Signal to noise of every tensor in dB"))
     for section in report.sections {
       page.heading(section.title)
-      page.table(section.header, section.rows)
+      page.table(section.header, section.rows, textColumns: Set(section.header.indices))
     }
     page.heading("Tensors")
     page.table(
