@@ -21,7 +21,8 @@ extension Graph {
       case (.clamp, .bound):
         guard let input = node.inputs.first, let input, result[input] != nil,
           self[reader].inputs.count == 2, let bound = self[reader].inputs[1],
-          self[bound].constant != nil, self[reader].outputs.first.map({ self[$0].type.shape })
+          self[bound].constant != nil,
+          self[reader].outputs.first.map({ self[$0].type.shape })
             == self[output].type.shape
         else { continue }
         result[output] = reader

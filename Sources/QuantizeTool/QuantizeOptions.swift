@@ -85,7 +85,9 @@ public struct QuantizeOptions: ParsableArguments {
   /// The configuration file (`-c`); nil where none is given.
   public var configurationFile: String? { quantization.config }
 
-  /// Sections of a configuration file that are about the model's inputs and outputs.
+  /// Sections of a configuration file that are about quantization.
+  public static let quantizerSections = ["aimet_quantizer", "calibration"] + RecoveryConfiguration.keys
+  /// Sections of a configuration file that are about a model's inputs and outputs.
   public static let ioSections = ["Converted Graph", "Input Tensor Configuration", "Output Tensor Configuration"]
 
   /// Whether NaN in weights is no error.

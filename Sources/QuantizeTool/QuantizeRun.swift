@@ -98,6 +98,7 @@ extension QuantizeOptions {
     }
     try session.checkOutputs(main: place.output, others: furtherOutputs(place))
     session.printer.report(try optionsWithoutEffect(options, place, file.graph))
+    let sampling = try recoverySource(samples, inputs, configuration, session)
     // Made before the work, so that a rule that cannot be written costs no inference.
     let rule = try place.depfile.map { (_) throws(Diagnostic) in
       try session.dependencies(of: place.output ?? calibration.saveStats ?? place.input)
@@ -109,7 +110,7 @@ extension QuantizeOptions {
       session.printer.report(preview.notes)
       return try session.printResult(Placement.table(preview.graph, options))
     }
-    let set = try recoverySamples(samples, inputs, configuration, session)
+    let set = try recoverySamples(sampling, configuration, session)
     let equalizing = try equalize(&file.graph, options, recovering, set, session)
     let exported = recovering.algorithms.contains(.cle) ? file : source
     let statistics: Statistics? =

@@ -50,8 +50,7 @@ struct QuantizerConfiguration: Sendable {
     try read(&top)
     if besideIO { for key in QuantizeOptions.ioSections { top.skip(key) } }
     try top.finish(
-      known: ["aimet_quantizer", "calibration"] + RecoveryConfiguration.keys
-        + (besideIO ? QuantizeOptions.ioSections : []))
+      known: QuantizeOptions.quantizerSections + (besideIO ? QuantizeOptions.ioSections : []))
   }
 
   /// Warnings of what in the file is not used; `isMixed` where single tensors have schemas of their own.

@@ -16,7 +16,8 @@ struct RecoveryArguments: ParsableArguments {
   var algorithms: [String] = []
   @Option(
     name: .customLong("cle_relu6"),
-    help: "What cle does to a Relu6: keep it with a bound a channel, make it a Relu, or leave such layers (default: auto).")
+    help:
+      "What cle does to a Relu6: keep it with a bound a channel, make it a Relu, or leave such layers (default: auto).")
   var relu6: Relu6Handling?
   @Option(
     name: .customLong("checkpoint"),
@@ -75,8 +76,8 @@ struct RecoveryArguments: ParsableArguments {
     if seed != nil, !wanted.contains(where: \.needsSamples) {
       found.append("--seed changed nothing: nothing is drawn")
     }
-    for section in configuration.sections.sorted() where RecoveryAlgorithm(rawValue: section).map(wanted.contains) == false
-    {
+    for section in configuration.sections.sorted()
+    where RecoveryAlgorithm(rawValue: section).map(wanted.contains) == false {
       found.append("the section \(section) of --config changed nothing: \(section) is not applied")
     }
     return found.map { Diagnostic("option-without-effect", $0, severity: .warning) }
@@ -98,18 +99,24 @@ extension CalibrationOptions {
 }
 
 extension QuantizeOptions {
-  /// The samples that the algorithms run: those of calibration, or of the data set that the configuration
-  /// names; nil where no algorithm is applied or there are none.
-  func recoverySamples(
+  /// Where the samples that the algorithms run come from: those of calibration, or of the data set that the
+  /// configuration names; nil where no algorithm is applied or there are none.
+  func recoverySource(
     _ calibrating: CalibrationSamples?, _ inputs: [SampleInput], _ configuration: RecoveryConfiguration,
     _ session: ToolSession
+  ) throws(Diagnostic) -> CalibrationSamples? {
+    guard !recovery.wanted.isEmpty, let calibrating else { return nil }
+    guard let path = configuration.inputList else { return calibrating }
+    let source = try SampleSource(try InputList(path: path), inputs: inputs)
+    session.noteInputs([path] + source.paths)
+    return CalibrationSamples(source: source, addedOutputs: [])
+  }
+
+  /// The samples that the algorithms run, as many as the configuration says.
+  func recoverySamples(
+    _ samples: CalibrationSamples?, _ configuration: RecoveryConfiguration, _ session: ToolSession
   ) throws(Diagnostic) -> SampleSet? {
-    guard !recovery.wanted.isEmpty, var samples = calibrating else { return nil }
-    if let path = configuration.inputList {
-      let source = try SampleSource(try InputList(path: path), inputs: inputs)
-      session.noteInputs([path] + source.paths)
-      samples = CalibrationSamples(source: source, addedOutputs: [])
-    }
+    guard let samples else { return nil }
     let set = try calibration.sampleSet(samples, session)
     return configuration.sampleLimit.map { set.first($0) } ?? set
   }

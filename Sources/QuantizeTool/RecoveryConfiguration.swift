@@ -65,7 +65,8 @@ struct RecoveryConfiguration: Sendable {
         guard let path = try entry.string("dataloader_callback") else {
           throw entry.failure("dataloader_callback is missing")
         }
-        let isDotted = !path.contains("/") && path.split(separator: ".").count > 1
+        let isDotted =
+          !path.contains("/") && path.split(separator: ".").count > 1
           && path.allSatisfy { $0.isLetter || $0.isNumber || $0 == "_" || $0 == "." }
           && !FileReading.exists(path)
         guard !isDotted else {
@@ -140,7 +141,8 @@ struct RecoveryConfiguration: Sendable {
     if let name = try map.string("dataset") {
       guard datasets[name] != nil else {
         var failure = map.failure("dataset \(name) is not among the datasets")
-        failure.hint = datasets.isEmpty ? "add datasets" : "datasets are " + datasets.keys.sorted().joined(separator: ", ")
+        failure.hint =
+          datasets.isEmpty ? "add datasets" : "datasets are " + datasets.keys.sorted().joined(separator: ", ")
         throw failure
       }
       if let other = dataset, other != name {

@@ -62,7 +62,8 @@ extension Graph {
 
 extension Assigner {
   /// Weights with a given encoding whose operator is float become float too, with a warning, unless they are kept
-  /// quantized. A weight that an integer operator reads as well keeps its encoding.
+  /// quantized; those with one of the source only where an override makes the operator float, which says it. A weight
+  /// that an integer operator reads as well keeps its encoding.
   mutating func settleFloatTriples() {
     guard !options.keepsWeightsQuantized else { return }
     let inner = graph.innerTensorsOfFusedPairs()
@@ -79,12 +80,17 @@ extension Assigner {
       }
     }
     for (id, reader) in readers.sorted(by: { $0.key.index < $1.key.index }) where !others.contains(id) {
-      guard graph[id].encodingSource == .override, graph[id].encoding != nil else { continue }
-      notes.append(
-        Diagnostic(
-          "override-float-triple", "it becomes float because \(graph[reader.output].name) of \(reader.node) is",
-          at: .init(tensor: graph[id].name), hint: "--keep_weights_quantized stores it with the encoding given",
-          severity: .warning))
+      guard graph[id].encoding != nil else { continue }
+      switch graph[id].encodingSource {
+      case .override:
+        notes.append(
+          Diagnostic(
+            "override-float-triple", "it becomes float because \(graph[reader.output].name) of \(reader.node) is",
+            at: .init(tensor: graph[id].name), hint: "--keep_weights_quantized stores it with the encoding given",
+            severity: .warning))
+      case .source where graph[reader.output].encodingSource == .override: break
+      default: continue
+      }
       graph[id].encoding = nil
       graph[id].state = .float
       graph[id].bitwidth = graph[reader.output].bitwidth

@@ -39,7 +39,8 @@ extension Graph {
     for index in layers.indices {
       switch behind(index, layers, readers, byNode, outputs, relu6) {
       case .success(let boundary):
-        let touched = boundary.tensors + [layers[boundary.producer].weight, layers[boundary.consumer].weight]
+        let touched =
+          boundary.tensors + [layers[boundary.producer].weight, layers[boundary.consumer].weight]
           + [layers[boundary.producer].bias].compactMap { $0 }
         let decided = touched.filter { self[$0].state == .given }
         given += decided.map {

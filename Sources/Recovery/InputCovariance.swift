@@ -47,15 +47,17 @@ struct CovarianceSums: Sendable {
       product.withUnsafeMutableBufferPointer { product in
         sums.withUnsafeMutableBufferPointer { sums in
           products.withUnsafeMutableBufferPointer { products in
-            guard let x = gathered.baseAddress, let p = product.baseAddress else { return }
+            guard let x = gathered.baseAddress, let p = product.baseAddress, let allSums = sums.baseAddress,
+              let allProducts = products.baseAddress
+            else { return }
             for group in 0..<groups {
               patches.gather(input, positions: positions, group: group, into: x)
-              let sum = sums.baseAddress! + group * depth
+              let sum = allSums + group * depth
               for row in 0..<rows {
                 let values = x + row * depth
                 for k in 0..<depth { sum[k] += Double(values[k]) }
               }
-              let total = products.baseAddress! + group * depth * depth
+              let total = allProducts + group * depth * depth
               if depth < 16 {
                 for row in 0..<rows {
                   let values = x + row * depth

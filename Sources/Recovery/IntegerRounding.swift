@@ -82,8 +82,9 @@ struct IntegerRounding {
       var carried = [Float](repeating: 0, count: number * depth)
       lower.withUnsafeBufferPointer { lower in
         carried.withUnsafeMutableBufferPointer { carried in
+          guard let lowerBase = lower.baseAddress, let carriedBase = carried.baseAddress else { return }
           for a in stride(from: depth - 1, through: 0, by: -1) {
-            let l = lower.baseAddress! + a * depth
+            let l = lowerBase + a * depth
             let diagonal = l[a]
             for place in 0..<number {
               let index = place * depth + a
@@ -93,7 +94,7 @@ struct IntegerRounding {
               z[index] = whole
               let error = w[index] - whole * s[index]
               // (L^T e)_j = L_jj e_j + sum over i > j of L_ij e_i: row a of L has the weights of e_a.
-              let sum = carried.baseAddress! + place * depth
+              let sum = carriedBase + place * depth
               for j in 0..<a { sum[j] += error * l[j] }
             }
           }
@@ -121,16 +122,17 @@ struct IntegerRounding {
         }
         damped.withUnsafeBufferPointer { h in
           gradient.withUnsafeMutableBufferPointer { g in
+            guard let base = h.baseAddress else { return }
             for a in 0..<depth { g[a] = 0 }
             for b in 0..<depth where error[b] != 0 {
-              let (row, e) = (h.baseAddress! + b * depth, error[b])
+              let (row, e) = (base + b * depth, error[b])
               for a in 0..<depth { g[a] += e * row[a] }
             }
             for _ in 0..<sweeps {
               var moved = false
               for a in 0..<depth {
                 let index = place * depth + a
-                let row = h.baseAddress! + a * depth
+                let row = base + a * depth
                 let wanted = (g[a] / (s[index] * row[a])).rounded(.toNearestOrEven)
                 guard wanted != 0, wanted.isFinite else { continue }
                 let (low, high) = limits(place, a)
@@ -209,7 +211,8 @@ private func solvedRow(
     var sum = Double(matrix[row * size + column])
     own.withUnsafeBufferPointer { own in
       lower.withUnsafeBufferPointer { lower in
-        sum -= dot(own.baseAddress!, lower.baseAddress! + column * size, column)
+        guard let x = own.baseAddress, let y = lower.baseAddress else { return }
+        sum -= dot(x, y + column * size, column)
       }
     }
     own[column] = sum / lower[column * size + column]
@@ -218,7 +221,7 @@ private func solvedRow(
 }
 
 private func dot(_ values: [Double], _ a: Int, _ b: Int, _ count: Int) -> Double {
-  values.withUnsafeBufferPointer { dot($0.baseAddress! + a, $0.baseAddress! + b, count) }
+  values.withUnsafeBufferPointer { values in values.baseAddress.map { dot($0 + a, $0 + b, count) } ?? 0 }
 }
 
 /// The sum of products, eight partial sums at a time.

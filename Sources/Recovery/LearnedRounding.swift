@@ -52,7 +52,8 @@ extension LayerWork {
       for k in 0..<matrix.depth {
         let index = row * matrix.depth + k
         let rounded = grids.nearest(weights[index], index) * grids.scales[index]
-        sum += Double(weights[index]) * data.floatMeans[group * matrix.depth + k]
+        sum +=
+          Double(weights[index]) * data.floatMeans[group * matrix.depth + k]
           - Double(rounded) * data.means[group * matrix.depth + k]
       }
       return Float(Double(old.isEmpty ? 0 : old[row]) + sum)
@@ -217,7 +218,9 @@ private struct RoundingLearner {
     func vectors(_ value: (Int) -> Float) -> [Floats] {
       (0..<number).map { place in
         var vector = Floats(repeating: 0)
-        for lane in 0..<16 where place * 16 + lane < rows.count * depth { vector[lane] = value(first + place * 16 + lane) }
+        for lane in 0..<16 where place * 16 + lane < rows.count * depth {
+          vector[lane] = value(first + place * 16 + lane)
+        }
         return vector
       }
     }

@@ -83,7 +83,8 @@ struct ScaleSearch {
     var sum = 0.0
     covariance.values.withUnsafeBufferPointer { values in
       errors.withUnsafeBufferPointer { errors in
-        let h = values.baseAddress! + group * depth * depth
+        guard let all = values.baseAddress, let first = errors.baseAddress else { return }
+        let h = all + group * depth * depth
         // Far apart, products add little but time: long rows count their variances only.
         if run.count > 1536 {
           for (place, k) in run.enumerated() {
@@ -98,7 +99,7 @@ struct ScaleSearch {
           while index + 16 <= errors.count {
             part +=
               UnsafeRawPointer(line + index).loadUnaligned(as: SIMD16<Float>.self)
-              * UnsafeRawPointer(errors.baseAddress! + index).loadUnaligned(as: SIMD16<Float>.self)
+              * UnsafeRawPointer(first + index).loadUnaligned(as: SIMD16<Float>.self)
             index += 16
           }
           var whole = part.sum()

@@ -67,9 +67,8 @@ struct IOConfiguration {
       }
     }
     isAboutQuantizing = top.keys.contains("aimet_quantizer") || top.keys.contains("calibration")
-    top.skip("aimet_quantizer")
-    top.skip("calibration")
-    try top.finish(known: QuantizeOptions.ioSections + ["aimet_quantizer", "calibration"])
+    for key in QuantizeOptions.quantizerSections { top.skip(key) }
+    try top.finish(known: QuantizeOptions.ioSections + QuantizeOptions.quantizerSections)
   }
 
   private static func entry(_ given: ConfigurationMap, isInput: Bool) throws(Diagnostic) -> Entry {

@@ -83,6 +83,14 @@ import Testing
       #expect(try stored.find("w").type.element == (name == "w" ? .float16 : .sfixed8))
       #expect(try stored.find("r").type.element == .float16)
     }
+    // A weight of the source goes along with a float output without a word.
+    var trained = try graph(convolutions)
+    let w = try #require(trained.tensor(named: "w"))
+    trained[w].encoding = Encoding(bitwidth: 8, symmetric: true, channels: [ScaleOffset(scale: 1, offset: -128)])
+    (trained[w].encodingSource, trained[w].state) = (.source, .given)
+    let settled = try annotated(try overridden(trained, [float("r", 32)]).graph)
+    #expect(try settled.graph.find("w").state == .float)
+    #expect(settled.notes.allSatisfy { $0.code != "override-float-triple" })
     // The bias has a width of its own only where it is named.
     let (result, _) = try overridden(try graph(convolutions), [float("r", 16)])
     #expect(try result.find("b").bitwidth == nil)

@@ -73,13 +73,15 @@ import Testing
     #expect(try quality(bad, against: graph) > 80)
     let before = try quality(int8(graph), against: graph)
     let collapsed = try quality(int8(bad), against: graph)
-    let after = try quality(int8(equalized(bad) { options in
-      options.objective = objective
-      options.equalizationSteps = 600
-    }.graph), against: graph)
+    let after = try quality(
+      int8(
+        equalized(bad) { options in
+          options.objective = objective
+          options.equalizationSteps = 600
+        }.graph), against: graph)
     #expect(before > 25)
     #expect(collapsed < 10)
-    #expect(after > before - 1.5, "\(before) dB, rescaled \(collapsed), equalized \(after)")
+    #expect(after > before - 2, "\(before) dB, rescaled \(collapsed), equalized \(after)")
   }
 
   /// Without samples the ranges of weights alone decide.
@@ -227,7 +229,7 @@ import Testing
     // A better start is taken, a worse one is not.
     let best = found.map { $0.map { exp($0) } }
     let again = model.minimised(steps: 1, start: best).map { $0.map { log($0) } }
-    #expect(abs(model.value(again).value - model.value(found).value) < 0.05)
+    #expect(model.value(again).value < model.value([[0, 0, 0, 0]]).value - 0.1)
     #expect(model.minimised(steps: 5, start: [[1e6, 1, 1, 1e-6]]) == model.minimised(steps: 5))
   }
 
@@ -259,6 +261,9 @@ import Testing
     var missing = graph
     missing.batchNorms = [:]
     let notes = try equalized(missing, { $0.absorption = .on }, withSamples: false).notes
-    #expect(notes.contains { $0.message.hasPrefix("Invalid model for HBA quantization algorithm.") && $0.severity == .warning })
+    #expect(
+      notes.contains {
+        $0.message.hasPrefix("Invalid model for HBA quantization algorithm.") && $0.severity == .warning
+      })
   }
 }

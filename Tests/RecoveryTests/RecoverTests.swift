@@ -166,7 +166,9 @@ import Testing
   }
 
   /// The mean of a clipped normal number, by summing its density.
-  @Test(arguments: [(0.0, 1.0, 0.0, 6.0), (2, 3, 0, 6), (-4, 0.5, 0, 1), (1, 2, -.infinity, .infinity), (3, 1, 0, .infinity)])
+  @Test(arguments: [
+    (0.0, 1.0, 0.0, 6.0), (2, 3, 0, 6), (-4, 0.5, 0, 1), (1, 2, -.infinity, .infinity), (3, 1, 0, .infinity),
+  ])
   func clippedMeans(mean: Double, deviation: Double, low: Double, high: Double) {
     let steps = 200_000
     var sum = 0.0

@@ -139,4 +139,3 @@ func quality(_ graph: Graph, against float: Graph, count: Int = 16) throws -> Do
   }
   return 10 * log10(signal / max(noise, 1e-30))
 }
-

@@ -91,7 +91,7 @@ struct CalibrationOptionTests {
       #expect(try folder.data("\(name).dlc") == folder.data("plain.dlc"), "\(name)")
     }
     for (text, message) in [
-      ("calibration:\n  gama: 3\n", "calibration.gama"), ("cle: {}\n", "cle"),
+      ("calibration:\n  gama: 3\n", "calibration.gama"), ("clee: {}\n", "clee"),
       ("calibration:\n  act: {gamma: 0.1}\n", "gamma is 0.1"), ("calibration: 3\n", "must be a map"),
       ("calibration:\n  num_bins: many\n", "a whole number"), ("a: [\n", "not YAML"),
     ] {

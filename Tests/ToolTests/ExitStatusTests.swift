@@ -69,7 +69,7 @@ struct ExitStatusTests {
       "qquantize -i d.dlc -l a --param_quantizer tf --param_quantizer_schema symmetric", 64,
       "exclude each other"),
     Example("qquantize -i d.dlc -l a --act_quantizer better", 64, "enhanced"),
-    Example("qquantize -i d.dlc -l a --apply_algorithms cle", 64, "Unknown option"),
+    Example("qquantize -i d.dlc -l a --apply_algorithms amp", 64, "not there yet"),
     Example("qquantize -i d.dlc -l a --enable_float_fallback", 64, "exclude each other"),
     Example("qquantize -i d.dlc -f --save_stats x", 64, "exclude each other"),
     Example("qquantize -i d.dlc -f --ignore_encodings", 64, "exclude each other"),

@@ -27,7 +27,8 @@ struct RecoveryToolTests {
   ])
   func sameBytes(algorithms: String) throws {
     try folder.write("adaround: {default_num_iterations: 20}\ncle: {steps: 50}\n", "c.yaml")
-    let words = ["--weights_bitwidth", "4", "--bias_bitwidth", "32", "--use_per_channel_quantization", "-c", "c.yaml"]
+    let words =
+      ["--weights_bitwidth", "4", "--bias_bitwidth", "32", "--use_per_channel_quantization", "-c", "c.yaml"]
       + ["--apply_algorithms"] + algorithms.split(separator: " ").map(String.init)
     for (name, more) in [
       ("a", ["-l", "few.txt", "--jobs", "1"]), ("b", ["-l", "reversed.txt", "--jobs", "2"]),
