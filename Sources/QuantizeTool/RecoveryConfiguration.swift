@@ -16,13 +16,13 @@ import ToolKit
 ///     lambda: 0.5                # weight of activations in the range objective
 ///     dead_channel_threshold: 0.0001
 ///   bias_correction:
-///     match: pre                 # means before the activation, or post
+///     match: post                # means behind the activation, or pre
 ///   seqmse:
 ///     num_candidates: 40
 ///   gptq:
 ///     damping: 0.01
 ///     sweeps: 30
-///     positions: 32768
+///     positions: 131072
 ///   adaround:
 ///     dataset: photographs
 ///     num_batches: 4             # samples: num_batches times batch_size

@@ -5,6 +5,9 @@ import Runtime
 import Synchronization
 
 extension LayerWork {
+  /// Positions that roundings are learned from, at most.
+  private static let learnedPositions = 32_768
+
   /// The whole numbers of steps learned by gradients (AdaRound, Nagel et al. 2004.10568).
   ///
   /// Each weight is rounded down or up: floor(w / s) + h(V), h a rectified sigmoid, V learned by Adam so
@@ -67,7 +70,7 @@ extension LayerWork {
     let (depth, groups) = (matrix.depth, matrix.groups)
     let channels = matrix.rowCount
     // At most 512 MB, whatever may be kept: the result must not depend on the memory at hand.
-    let wanted = max(1, min(walk.options.positions, (512 << 20) / (4 * (2 * groups * depth + channels))))
+    let wanted = max(1, min(Self.learnedPositions, (512 << 20) / (4 * (2 * groups * depth + channels))))
     let each = max(1, min(patches.positions, (wanted + walk.samples.count - 1) / walk.samples.count))
     let total = each * walk.samples.count
     var order = Array(0..<total)

@@ -77,7 +77,7 @@ public struct RecoveryOptions: Sendable, Hashable {
   public var deadChannelThreshold: Float = 1e-4
 
   /// `bias_correction.match`.
-  public var biasMatch = BiasMatch.pre
+  public var biasMatch = BiasMatch.post
 
   /// `seqmse.num_candidates`.
   public var scaleCandidates = 40
@@ -87,7 +87,7 @@ public struct RecoveryOptions: Sendable, Hashable {
   /// `gptq.sweeps`: most sweeps of the descent over the integers.
   public var sweeps = 30
   /// `gptq.positions`: positions of a layer's input that its covariance is made of, at least.
-  public var positions = 32_768
+  public var positions = 131_072
 
   /// `adaround.default_num_iterations`.
   public var iterations = 10_000
