@@ -107,9 +107,13 @@ struct LayerWalk {
     if options.biasMatch == .post, pair.float.result != pair.float.output,
       let target = targets[pair.float.result]?.mean
     {
-      for _ in 0..<8 {
+      var before: (values: [Float], means: [Double])?
+      for _ in 0..<Self.postSteps {
         let means = try work.means(of: pair.quantized.result, upTo: pair.quantized.lastNode + 1)
-        values = shifted(values, from: means, to: target)
+        var found: [Double]?
+        if let before { found = slopes(from: before.values, before.means, to: values, means) }
+        before = (values, means)
+        values = shifted(values, from: means, to: target, slopes: found)
         try apply(LayerUpdate(node: pair.float.name, bias: values), to: pair.quantized, runner)
       }
       return limited(values, pair.quantized, runner)
@@ -119,9 +123,28 @@ struct LayerWalk {
     return limited(shifted(values, from: means, to: target), pair.quantized, runner)
   }
 
-  private func shifted(_ values: [Float], from means: [Double], to target: [Double]) -> [Float] {
+  /// Runs of a layer that find the bias behind its clamp.
+  private static let postSteps = 4
+
+  /// How much each mean moved with its bias, 0.1 to 1: behind a clamp less than the bias itself.
+  private func slopes(
+    from oldValues: [Float], _ oldMeans: [Double], to values: [Float], _ means: [Double]
+  ) -> [Double] {
+    guard means.count == values.count, oldMeans.count == values.count else { return values.map { _ in 1 } }
+    return values.indices.map { index in
+      let step = Double(values[index] - oldValues[index])
+      guard step != 0 else { return 1 }
+      return min(max((means[index] - oldMeans[index]) / step, 0.1), 1)
+    }
+  }
+
+  private func shifted(
+    _ values: [Float], from means: [Double], to target: [Double], slopes: [Double]? = nil
+  ) -> [Float] {
     guard means.count == values.count, target.count == values.count else { return values }
-    return values.indices.map { Float(Double(values[$0]) + target[$0] - means[$0]) }
+    return values.indices.map {
+      Float(Double(values[$0]) + (target[$0] - means[$0]) / (slopes?[$0] ?? 1))
+    }
   }
 
   /// The values as far as 32 bits hold them.
