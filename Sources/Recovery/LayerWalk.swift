@@ -226,15 +226,16 @@ struct LayerWork {
       let source = walk.float[float.weight].constant
     else { return nil }
     let weights = matrix.arranged(source.floats())
-    let covariance = try covariance(patches)
-    if walk.options.algorithms.contains(.seqmse) {
+    let usesCovariance = !walk.options.algorithms.isDisjoint(with: [.seqmse, .gptq])
+    let covariance = usesCovariance ? try covariance(patches) : nil
+    if walk.options.algorithms.contains(.seqmse), let covariance {
       let search = ScaleSearch(
         matrix: matrix, covariance: covariance, candidates: walk.options.scaleCandidates, jobs: walk.samples.jobs)
       encoding = search.search(weights, encoding)
     }
     let grids = RowGrids(encoding, matrix)
     var whole: [Float]
-    if walk.options.algorithms.contains(.gptq) {
+    if walk.options.algorithms.contains(.gptq), let covariance {
       whole = IntegerRounding(
         matrix: matrix, covariance: covariance, damping: walk.options.damping, sweeps: walk.options.sweeps,
         jobs: walk.samples.jobs

@@ -23,7 +23,7 @@ extension LayerWork {
     let options = walk.options
     let bias = try biasBefore(weights, grids, matrix, data)
     let clamp = walk.float.clamp(behind: float)
-    let piece = max(1, min(32, matrix.rows))
+    let piece = max(1, min(64, matrix.rows))
     let pieces = (matrix.rows + piece - 1) / piece
     let failure = Mutex(Diagnostic?.none)
     let found = parallelMap(matrix.groups * pieces, jobs: walk.samples.jobs) { place -> [Float] in
