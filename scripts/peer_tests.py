@@ -703,7 +703,7 @@ def check_exit_codes(bench):
         ("qquantize: unknown option", 64, *quantize, calibration, "--no-such-option"),
         ("qinspect: unknown option", 64, "qinspect", "info", container, "--no-such-option"),
         ("qrun: unknown option", 64, *run, "--input_list", calibration, "--no-such-option"),
-        ("qquantize: option of a later part", 64, *quantize, calibration, "--algorithms", "cle"),
+        ("qquantize: option of a later part", 64, *quantize, calibration, "--algorithms", "autoquant"),
         ("qquantize: no samples and no statistics", 64, "qquantize", "--input_dlc", container),
         ("qconvert: missing model", 1, "qconvert", "--input_network", folder / "no.onnx", "--output_path", out),
         ("qquantize: missing container", 1, "qquantize", "--input_dlc", folder / "no.dlc", "--input_list", calibration, "--output_dlc", out),
