@@ -34,8 +34,9 @@ FOUR = (*CHANNEL, "--weights_bitwidth", "4", "--param_quantizer_calibration", "m
 BY_MSE = ("--act_quantizer_calibration", "mse")
 RECIPE = (*BY_MSE, "--apply_algorithms", "cle", "gptq", "bias_correction")
 
-# Title, options, configuration, least correct of 800. MIXED: depthwise, first and last layers in 8 bits.
-MIXED = "MIXED"
+# Title, options, configuration, least correct of 800. MIXED: depthwise, first and last layers in 8 bits; SUGGESTED:
+# what --suggest_overrides says.
+MIXED, SUGGESTED = "MIXED", "SUGGESTED"
 MOBILENET_ROWS = [
     ("W8A8 per tensor", BASE, "", None),
     ("the same, cle bias_correction", (*BASE, "--apply_algorithms", "cle", "bias_correction"), "", 440),
@@ -49,6 +50,8 @@ MOBILENET_ROWS = [
     ("the same, gptq bias_correction", (*FOUR, "--apply_algorithms", "gptq", "bias_correction"), "", 350),
     ("the same, depthwise, first and last in 8 bits",
      (*FOUR, "--apply_algorithms", "gptq", "bias_correction", "-q", MIXED), "", 390),
+    ("W4A8 per channel, activations by mse, cle gptq bias_correction", (*FOUR, *RECIPE), "", 350),
+    ("the same with what --suggest_overrides raises", (*FOUR, *RECIPE, "-q", SUGGESTED), "", 430),
     ("W4A8 per channel, adaround, 2,000 iterations", (*FOUR, "--apply_algorithms", "adaround", "bias_correction"),
      "adaround: {default_num_iterations: 2000}", 350),
 ]
@@ -60,6 +63,11 @@ def quantized(networks, name, folder, number, options, configuration):
     options = list(options)
     if MIXED in options:
         options[options.index(MIXED)] = mixed(networks, name, folder)
+    if SUGGESTED in options:
+        options[options.index(SUGGESTED)] = folder / "suggested.json"
+        networks.quantize(
+            name, path, "--input_list", networks.list(name, "calibration"), *options[:-2],
+            "--suggest_overrides", folder / "suggested.json")
     if configuration:
         (folder / "config.yaml").write_text(configuration + "\n")
         options += ["--config", folder / "config.yaml"]
