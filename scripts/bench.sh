@@ -1,5 +1,42 @@
 #!/usr/bin/env bash
-# Times calibration: see bench_calibration.py.
+# Times the programs, paired with ONNX Runtime where it has a counterpart.
+#
+#   scripts/bench.sh [PART ...] [OPTION ...]
+#
+# Parts: latency, throughput, simulation, conversion (bench_latency.py), integer (bench_integer.py),
+# calibration (bench_calibration.py); without one, all that are there. Options go to the scripts: --rounds N,
+# --models DIR, --bin DIR.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-exec "$here/../.venv/bin/python" "$here/bench_calibration.py" "$@"
+python="$here/../.venv/bin/python"
+
+parts=()
+while [ $# -gt 0 ]; do
+    case $1 in
+    latency | throughput | simulation | conversion | integer | calibration) parts+=("$1") ;;
+    -*) break ;;
+    *)
+        echo "bench.sh: error: there is no part '$1'" >&2
+        echo "hint: latency, throughput, simulation, conversion, integer, calibration" >&2
+        exit 2
+        ;;
+    esac
+    shift
+done
+if [ "${#parts[@]}" -eq 0 ]; then
+    parts=(latency throughput simulation conversion calibration)
+    if [ -e "$here/bench_integer.py" ]; then parts+=(integer); fi
+fi
+
+runtime=()
+for part in "${parts[@]}"; do
+    case $part in
+    latency | throughput | simulation | conversion) runtime+=("$part") ;;
+    esac
+done
+if [ "${#runtime[@]}" -gt 0 ]; then "$python" "$here/bench_latency.py" "${runtime[@]}" "$@"; fi
+for part in "${parts[@]}"; do
+    case $part in
+    integer | calibration) "$python" "$here/bench_$part.py" "$@" ;;
+    esac
+done

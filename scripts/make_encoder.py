@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Writes a small BERT-like encoder with made-up weights, and samples for it.
 
-    scripts/make_encoder.py FOLDER [--opset 13] [--samples 16] [--seed 7]
+    scripts/make_encoder.py FOLDER [--opset 13] [--samples 16] [--seed 7] [--tokens 32] [--hidden 128]
+                            [--heads 4] [--inner 512] [--layers 2]
 
 FOLDER gets encoder.onnx, list.txt (of --samples lines) and the .npy files that it names. Inputs are
-input_ids int64 [1, 32] and attention_mask int64 [1, 32], 1 where a token counts; output is
-last_hidden_state [1, 32, 128]. Two layers of four heads, 512 wide inside. The graph is what PyTorch
+input_ids int64 [1, tokens] and attention_mask int64 [1, tokens], 1 where a token counts; output is
+last_hidden_state [1, tokens, hidden]. Two layers of four heads, 512 wide inside, unless told otherwise. The graph is what PyTorch
 exports: the mask becomes (1 - mask) * -3.4028235e38 and is added to the scores, shapes are computed,
 and below opset 17 layer normalization and below 20 Gelu are spelled out. Weights are seeded, with
 the habits of trained encoders that make quantizing hard: a few channels of the residual stream are
@@ -13,21 +14,31 @@ far larger than the others. The same bytes for the same arguments.
 """
 
 import argparse
+import dataclasses
 import pathlib
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-VOCABULARY, TOKENS, HIDDEN, HEADS, INNER, LAYERS = 200, 32, 128, 4, 512, 2
+VOCABULARY = 200
 OUTLIERS = (17, 77, 101)  # Channels of the residual stream.
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    tokens: int = 32
+    hidden: int = 128
+    heads: int = 4
+    inner: int = 512
+    layers: int = 2
 
 
 class Network:
     """Nodes and constants while the graph grows."""
 
-    def __init__(self, opset, seed):
-        self.opset, self.random = opset, np.random.default_rng(seed)
+    def __init__(self, opset, seed, sizes):
+        self.opset, self.random, self.sizes = opset, np.random.default_rng(seed), sizes
         self.nodes, self.constants = [], []
 
     def constant(self, name, values, dtype=np.float32):
@@ -58,10 +69,10 @@ class Network:
         return self.node("Add", [bias, self.node("MatMul", [value, weight], f"{name}.product")], name)
 
     def layer_norm(self, value, name):
-        gamma = self.random.lognormal(0, 0.2, HIDDEN)
+        gamma = self.random.lognormal(0, 0.2, self.sizes.hidden)
         gamma[list(OUTLIERS)] *= 6
         gamma = self.constant(f"{name}.gamma", gamma)
-        beta = self.weights(f"{name}.beta", HIDDEN, scale=0.1)
+        beta = self.weights(f"{name}.beta", self.sizes.hidden, scale=0.1)
         if self.opset >= 17:
             return self.node("LayerNormalization", [value, gamma, beta], name, axis=-1, epsilon=1e-12)
         mean = self.over_axes("ReduceMean", value, f"{name}.mean", [-1])
@@ -90,33 +101,33 @@ class Network:
             index = self.constant(f"{name}.index{axis}", axis, np.int64)
             size = self.node("Gather", [shape, index], f"{name}.size{axis}", axis=0)
             parts.append(self.over_axes("Unsqueeze", size, f"{name}.list{axis}", [0]))
-        rest = [self.numbers(f"{name}.heads", HEADS), self.numbers(f"{name}.depth", HIDDEN // HEADS)]
+        rest = [self.numbers(f"{name}.heads", self.sizes.heads), self.numbers(f"{name}.depth", self.sizes.hidden // self.sizes.heads)]
         target = self.node("Concat", parts + rest, f"{name}.target", axis=0)
         apart = self.node("Reshape", [value, target], f"{name}.apart")
         return self.node("Transpose", [apart], f"{name}.turned", perm=order)
 
     def attention(self, value, name, mask):
         query, key, content = (
-            self.linear(value, f"{name}.{part}", HIDDEN, HIDDEN, 0.7 if part != "value" else 1.0)
+            self.linear(value, f"{name}.{part}", self.sizes.hidden, self.sizes.hidden, 0.7 if part != "value" else 1.0)
             for part in ("query", "key", "value"))
         query = self.heads(query, f"{name}.q", [0, 2, 1, 3])
         key = self.heads(key, f"{name}.k", [0, 2, 3, 1])
         content = self.heads(content, f"{name}.v", [0, 2, 1, 3])
         scores = self.node("MatMul", [query, key], f"{name}.scores")
-        root = self.constant(f"{name}.root", np.sqrt(HIDDEN / HEADS))
+        root = self.constant(f"{name}.root", np.sqrt(self.sizes.hidden / self.sizes.heads))
         scaled = self.node("Div", [scores, root], f"{name}.scaled")
         masked = self.node("Add", [scaled, mask], f"{name}.masked")
         weights = self.node("Softmax", [masked], f"{name}.weights", axis=-1)
         context = self.node("MatMul", [weights, content], f"{name}.context")
         turned = self.node("Transpose", [context], f"{name}.back", perm=[0, 2, 1, 3])
-        joined = self.node("Reshape", [turned, self.numbers(f"{name}.joining", 0, 0, HIDDEN)], f"{name}.joined")
-        return self.linear(joined, f"{name}.output", HIDDEN, HIDDEN)
+        joined = self.node("Reshape", [turned, self.numbers(f"{name}.joining", 0, 0, self.sizes.hidden)], f"{name}.joined")
+        return self.linear(joined, f"{name}.output", self.sizes.hidden, self.sizes.hidden)
 
     def layer(self, value, name, mask):
         attended = self.node("Add", [self.attention(value, f"{name}.attention", mask), value], f"{name}.residual")
         attended = self.layer_norm(attended, f"{name}.attention.norm")
-        inner = self.gelu(self.linear(attended, f"{name}.inner", HIDDEN, INNER), f"{name}.gelu")
-        outer = self.linear(inner, f"{name}.outer", INNER, HIDDEN)
+        inner = self.gelu(self.linear(attended, f"{name}.inner", self.sizes.hidden, self.sizes.inner), f"{name}.gelu")
+        outer = self.linear(inner, f"{name}.outer", self.sizes.inner, self.sizes.hidden)
         return self.layer_norm(self.node("Add", [outer, attended], f"{name}.sum"), f"{name}.norm")
 
     def mask(self):
@@ -127,45 +138,45 @@ class Network:
         return self.node("Mul", [hidden, lowest], "mask")
 
 
-def make_model(opset, seed):
-    network = Network(opset, seed)
-    words = network.weights("words", VOCABULARY, HIDDEN, scale=1.0)
-    places = network.weights("places", 1, TOKENS, HIDDEN, scale=0.3)
+def make_model(opset, seed, sizes):
+    network = Network(opset, seed, sizes)
+    words = network.weights("words", VOCABULARY, sizes.hidden, scale=1.0)
+    places = network.weights("places", 1, sizes.tokens, sizes.hidden, scale=0.3)
     value = network.node("Add", [network.node("Gather", [words, "input_ids"], "word"), places], "embedded")
     value = network.layer_norm(value, "embedding.norm")
     mask = network.mask()
-    for layer in range(LAYERS):
+    for layer in range(sizes.layers):
         value = network.layer(value, f"layer{layer}", mask)
     network.nodes[-1].output[0] = "last_hidden_state"
     integers = [
-        helper.make_tensor_value_info(name, TensorProto.INT64, [1, TOKENS])
+        helper.make_tensor_value_info(name, TensorProto.INT64, [1, sizes.tokens])
         for name in ("input_ids", "attention_mask")]
-    output = helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, [1, TOKENS, HIDDEN])
+    output = helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, [1, sizes.tokens, sizes.hidden])
     graph = helper.make_graph(network.nodes, "encoder", integers, [output], network.constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     onnx.checker.check_model(model)
     return model
 
 
-def write_samples(folder, count, seed):
+def write_samples(folder, count, seed, sizes):
     random = np.random.default_rng(seed + 1)
     lines = []
     for sample in range(count):
-        length = int(random.integers(TOKENS // 4, TOKENS + 1))
-        mask = (np.arange(TOKENS) < length).astype(np.int64)[None]
-        ids = np.where(mask == 1, random.integers(1, VOCABULARY, (1, TOKENS)), 0).astype(np.int64)
+        length = int(random.integers(sizes.tokens // 4, sizes.tokens + 1))
+        mask = (np.arange(sizes.tokens) < length).astype(np.int64)[None]
+        ids = np.where(mask == 1, random.integers(1, VOCABULARY, (1, sizes.tokens)), 0).astype(np.int64)
         np.save(folder / f"ids_{sample}.npy", ids)
         np.save(folder / f"mask_{sample}.npy", mask)
         lines.append(f"input_ids:=ids_{sample}.npy attention_mask:=mask_{sample}.npy\n")
     (folder / "list.txt").write_text("".join(lines))
 
 
-def write(folder, opset=13, samples=16, seed=7):
+def write(folder, opset=13, samples=16, seed=7, sizes=Sizes()):
     """Model, list and samples; the path of the model."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    onnx.save(make_model(opset, seed), folder / "encoder.onnx")
-    write_samples(folder, samples, seed)
+    onnx.save(make_model(opset, seed, sizes), folder / "encoder.onnx")
+    write_samples(folder, samples, seed, sizes)
     return folder / "encoder.onnx"
 
 
@@ -176,8 +187,11 @@ def main():
     parser.add_argument("--opset", type=int, default=13)
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--seed", type=int, default=7)
+    for field in dataclasses.fields(Sizes):
+        parser.add_argument(f"--{field.name}", type=int, default=field.default)
     options = parser.parse_args()
-    write(options.folder, options.opset, options.samples, options.seed)
+    sizes = Sizes(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Sizes)})
+    write(options.folder, options.opset, options.samples, options.seed, sizes)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Container
+import Glibc
 import IR
 import Operators
 import Runtime
@@ -17,6 +18,10 @@ struct BenchCommand: ToolCommand {
   var inputList: String?
   @Option(help: ArgumentHelp("Measured runs.", valueName: "n"))
   var runs = 100
+  @Option(
+    help: ArgumentHelp(
+      "What to measure, by commas: latency, profile, throughput (default: all).", valueName: "parts"))
+  var measure: String?
   @Flag(help: "Tell of every step which kernel was chosen and why not another.")
   var explain = false
   @Flag(help: "Print the result as JSON.")
@@ -26,6 +31,23 @@ struct BenchCommand: ToolCommand {
 
   func validate() throws {
     if runs < 1 { throw ValidationError("--runs must be at least 1, not \(runs)") }
+    _ = try parts()
+  }
+
+  private enum Part: String, CaseIterable { case latency, profile, throughput }
+
+  /// The parts that `--measure` asks for.
+  private func parts() throws -> Set<Part> {
+    guard let measure else { return Set(Part.allCases) }
+    var result = Set<Part>()
+    for name in measure.split(separator: ",", omittingEmptySubsequences: false) {
+      guard let part = Part(rawValue: String(name)) else {
+        let known = Part.allCases.map(\.rawValue).joined(separator: ", ")
+        throw ValidationError("--measure knows \(known), not '\(name)'")
+      }
+      result.insert(part)
+    }
+    return result
   }
 
   func perform(in session: ToolSession) throws(Diagnostic) -> ExitStatus {
@@ -37,21 +59,25 @@ struct BenchCommand: ToolCommand {
     let plan = try session.phase("prepare") { () throws(Diagnostic) in
       try engine.prepare(graph)
     }
-    let latencies = try session.phase("latency") { () throws(Diagnostic) in
-      try latency(plan, samples)
+    let parts = (try? parts()) ?? []
+    var result = BenchDocument(
+      container: container.path, backend: engine.chosen.description, runs: runs, plan: plan)
+    if parts.contains(.latency) {
+      let times = try session.phase("latency") { () throws(Diagnostic) in try latency(plan, samples) }
+      result.latency_ms = BenchDocument.Latency(times.wall)
+      result.latency_cpu_ms = BenchDocument.Latency(times.processor)
     }
-    let steps = try session.phase("profile") { () throws(Diagnostic) in
-      try profile(plan, samples)
+    if parts.contains(.profile) {
+      let times = try session.phase("profile") { () throws(Diagnostic) in try profile(plan, samples) }
+      result.setProfile(times)
     }
-    let jobs = engine.workers(plan)
-    let rate = try session.phase("throughput") { () throws(Diagnostic) in
-      try throughput(plan, samples, jobs: jobs)
+    if parts.contains(.throughput) {
+      let jobs = engine.workers(plan)
+      result.jobs = jobs
+      result.samples_per_second = try session.phase("throughput") { () throws(Diagnostic) in
+        try throughput(plan, samples, jobs: jobs)
+      }
     }
-    let result = BenchDocument(
-      container: container.path, backend: engine.chosen.description, runs: runs,
-      latencies: latencies, jobs: jobs, rate: rate, arenaBytes: plan.arenaBytes,
-      constantBytes: plan.constantBytes,
-      steps: zip(plan.steps, steps).map { BenchDocument.Step($0, milliseconds: $1) })
     if json {
       try session.printResult(result)
     } else {
@@ -79,27 +105,44 @@ struct BenchCommand: ToolCommand {
     ]
   }
 
-  /// Milliseconds of every run on one thread, after a few that do not count.
-  private func latency(_ plan: any Plan, _ samples: [[Bytes]]) throws(Diagnostic) -> [Double] {
+  /// Milliseconds of every run on one thread, sorted, after a few that do not count: by the clock, and
+  /// of the processor, which other work on the machine does not lengthen as much.
+  private func latency(
+    _ plan: any Plan, _ samples: [[Bytes]]
+  ) throws(Diagnostic) -> (wall: [Double], processor: [Double]) {
     let worker = try plan.makeWorker()
     for round in 0..<min(10, runs) { _ = try worker.run(samples[round % samples.count]) }
-    var times: [Double] = []
+    var (wall, processor): ([Double], [Double]) = ([], [])
     for round in 0..<runs {
-      let start = ContinuousClock.now
+      let (start, used) = (ContinuousClock.now, processorMilliseconds())
       _ = try worker.run(samples[round % samples.count])
-      times.append(seconds(ContinuousClock.now - start) * 1000)
+      processor.append(processorMilliseconds() - used)
+      wall.append(seconds(ContinuousClock.now - start) * 1000)
     }
-    return times.sorted()
+    return (wall.sorted(), processor.sorted())
   }
 
-  /// Milliseconds a run spends in each step.
+  /// Milliseconds that this thread has computed.
+  private func processorMilliseconds() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
+    return Double(time.tv_sec) * 1e3 + Double(time.tv_nsec) / 1e6
+  }
+
+  /// Milliseconds that each step takes, the median of some runs.
   private func profile(_ plan: any Plan, _ samples: [[Bytes]]) throws(Diagnostic) -> [Double] {
     let worker = try plan.makeWorker()
-    let rounds = min(runs, 50)
-    _ = try worker.run(samples[0])
+    for round in 0..<min(10, runs) { _ = try worker.run(samples[round % samples.count]) }
     worker.measuresSteps = true
-    for round in 0..<rounds { _ = try worker.run(samples[round % samples.count]) }
-    return worker.stepNanoseconds.map { Double($0) / 1e6 / Double(rounds) }
+    var rounds = plan.steps.map { _ in [UInt64]() }
+    var before = worker.stepNanoseconds
+    for round in 0..<min(runs, 50) {
+      _ = try worker.run(samples[round % samples.count])
+      let after = worker.stepNanoseconds
+      for step in rounds.indices { rounds[step].append(after[step] - before[step]) }
+      before = after
+    }
+    return rounds.map { times in Double(times.sorted()[times.count / 2]) / 1e6 }
   }
 
   /// Samples a second with all workers busy.

@@ -144,6 +144,13 @@ struct MainJobTests {
     let json = try folder.run("qrun", "bench", "digits.dlc", "--runs", "5", "--json").output
     let object = try JSONSerialization.jsonObject(with: Data(json.utf8)) as? [String: Any]
     #expect(object?["version"] as? Int == 1)
+    #expect(object?["latency_cpu_ms"] != nil && object?["samples_per_second"] != nil)
+    let steps = object?["steps"] as? [[String: Any]]
+    #expect(steps?.isEmpty == false && steps?.allSatisfy { $0["milliseconds"] != nil } == true)
+
+    // Only what is asked for is measured.
+    let part = try folder.run("qrun", "bench", "digits.dlc", "--runs", "5", "--measure", "latency").output
+    #expect(part.contains("latency") && !part.contains("samples/s") && part.contains("conv1"))
   }
 
   @Test("a dependency file drives make: nothing twice, again after a sample changed")
