@@ -31,6 +31,7 @@ let package = Package(
       ]),
     .target(
       name: "COneDNN", linkerSettings: [.linkedLibrary("dnnl"), .linkedLibrary("gomp")]),
+    .target(name: "CKernels"),
 
     // Layers.
     .target(name: "IR"),
@@ -39,7 +40,7 @@ let package = Package(
     .target(name: "ONNXModel", dependencies: ["IR", "Operators", "COnnxProto"]),
     .target(name: "ONNXExport", dependencies: ["IR", "Operators", "COnnxProto"]),
     .target(name: "Container", dependencies: ["IR", "CDLCSchema", "CZlib"]),
-    .target(name: "Runtime", dependencies: ["IR", "Operators", "COneDNN"]),
+    .target(name: "Runtime", dependencies: ["IR", "Operators", "COneDNN", "CKernels"]),
     .target(name: "EncodingFiles", dependencies: ["IR"]),
     .target(name: "Calibration", dependencies: ["IR"]),
     .target(

@@ -13,17 +13,30 @@ typedef struct failure {
   size_t capacity;
 } failure;
 
+/// Pages that hold packed constants of several primitives.
+typedef struct slab slab;
+
+/// Memory on a cache line's boundary, cut from a slab that the caller keeps and gives back; NULL when
+/// there is none.
+void *qdnn_internal_allocate(size_t bytes, slab **owner);
+
+/// Gives back one piece of a slab; NULL is ignored.
+void qdnn_internal_free(slab *owner);
+
 /// A constant a primitive owns: packed numbers and oneDNN's view of them.
 typedef struct constant {
   int argument;  // DNNL_ARG_...
   float *storage;
+  slab *owner;
   size_t bytes;
   dnnl_memory_t memory;
 } constant;
 
-enum { max_constants = 2 };
+/// Weights, bias and what post-operations need.
+enum { max_constants = 8 };
 
 struct qdnn_primitive {
+  uint64_t number;  // never used twice in a process
   dnnl_primitive_t handle;
   dnnl_memory_desc_t src, src2, dst, scratchpad;
   bool has_src2;

@@ -99,10 +99,21 @@ void qdnn_set_one_thread(void) { omp_set_num_threads(1); }
 
 // MARK: Worker
 
+/// The arguments of a primitive as one worker passes them: memory objects are made once, their
+/// addresses set for every execution.
+typedef struct binding {
+  uint64_t primitive;  // its number; 0: the entry is free
+  dnnl_exec_arg_t arguments[4 + max_constants];
+  int count;
+  int owned;  // the first ones: source, target, second operand, scratchpad, as far as there are any
+} binding;
+
 struct qdnn_worker {
   dnnl_stream_t stream;
   void *scratchpad;
   size_t scratchpad_bytes;
+  binding *bindings;  // a table by the primitives' numbers, at most half full
+  size_t capacity, used;
 };
 
 /// Memory on a cache line's boundary, of `bytes` rounded up to whole lines; NULL when there is
@@ -160,6 +171,12 @@ void qdnn_worker_destroy(qdnn_worker *worker) {
   if (worker->stream != NULL) {
     dnnl_stream_destroy(worker->stream);
   }
+  for (size_t i = 0; i < worker->capacity; i++) {
+    for (int k = 0; worker->bindings[i].primitive != 0 && k < worker->bindings[i].owned; k++) {
+      dnnl_memory_destroy(worker->bindings[i].arguments[k].memory);
+    }
+  }
+  free(worker->bindings);
   free(worker->scratchpad);
   free(worker);
 }
@@ -199,12 +216,51 @@ bool qdnn_internal_eltwise_algorithm(qdnn_function function, dnnl_alg_kind_t *al
     case qdnn_function_mish: *algorithm = dnnl_eltwise_mish; return true;
     case qdnn_function_round: *algorithm = dnnl_eltwise_round; return true;
     case qdnn_function_pow: *algorithm = dnnl_eltwise_pow; return true;
+    case qdnn_function_channel_add:
+    case qdnn_function_channel_multiply:
+    case qdnn_function_channel_minimum:
+    case qdnn_function_channel_maximum: return false;
   }
   return false;
 }
 
+/// oneDNN's algorithm of a channel function; false for other functions.
+static bool channel_algorithm(qdnn_function function, dnnl_alg_kind_t *algorithm) {
+  switch (function) {
+    case qdnn_function_channel_add: *algorithm = dnnl_binary_add; return true;
+    case qdnn_function_channel_multiply: *algorithm = dnnl_binary_mul; return true;
+    case qdnn_function_channel_minimum: *algorithm = dnnl_binary_min; return true;
+    case qdnn_function_channel_maximum: *algorithm = dnnl_binary_max; return true;
+    default: return false;
+  }
+}
+
+/// Describes the values of a channel function over the result of an operation. The number of axes of
+/// the result is 0 for operations that have no channels.
+static dnnl_status_t describe_values(const_dnnl_op_desc_t operation, ptrdiff_t count,
+                                     dnnl_memory_desc_t *descriptor) {
+  const dnnl_memory_desc_t *result = NULL;
+  int axis = 1;
+  switch (*(const dnnl_primitive_kind_t *)operation) {
+    case dnnl_convolution: result = &((const dnnl_convolution_desc_t *)operation)->dst_desc; break;
+    case dnnl_matmul:
+      result = &((const dnnl_matmul_desc_t *)operation)->dst_desc;
+      axis = result->ndims - 1;
+      break;
+    default: return dnnl_invalid_arguments;
+  }
+  if (count != 1 && count != result->dims[axis]) {
+    return dnnl_invalid_arguments;
+  }
+  dnnl_dims_t sizes;
+  for (int i = 0; i < result->ndims; i++) {
+    sizes[i] = i == axis ? count : 1;
+  }
+  return qdnn_internal_describe_dense(descriptor, result->ndims, sizes);
+}
+
 /// The attributes every primitive gets: scratchpad from the worker, strict float, post-operations.
-static dnnl_status_t make_attributes(dnnl_primitive_attr_t *attributes,
+static dnnl_status_t make_attributes(dnnl_primitive_attr_t *attributes, const_dnnl_op_desc_t operation,
                                      const qdnn_post_op *post_ops, ptrdiff_t post_op_count) {
   dnnl_post_ops_t chain = NULL;
   dnnl_status_t status = dnnl_primitive_attr_create(attributes);
@@ -224,6 +280,12 @@ static dnnl_status_t make_attributes(dnnl_primitive_attr_t *attributes,
     } else if (qdnn_internal_eltwise_algorithm(post_ops[i].function, &algorithm)) {
       status =
           dnnl_post_ops_append_eltwise(chain, 1, algorithm, post_ops[i].alpha, post_ops[i].beta);
+    } else if (channel_algorithm(post_ops[i].function, &algorithm) && post_ops[i].values != NULL) {
+      dnnl_memory_desc_t values;
+      status = describe_values(operation, post_ops[i].value_count, &values);
+      if (status == dnnl_success) {
+        status = dnnl_post_ops_append_binary(chain, algorithm, &values);
+      }
     } else {
       status = dnnl_invalid_arguments;
     }
@@ -284,7 +346,7 @@ static dnnl_status_t add_constant(qdnn_primitive *primitive, dnnl_engine_t engin
   constant *target = &primitive->constants[primitive->constant_count];
   target->argument = source->argument;
   target->bytes = dnnl_memory_desc_get_size(wanted);
-  target->storage = allocate_lines(target->bytes);
+  target->storage = qdnn_internal_allocate(target->bytes, &target->owner);
   if (target->storage == NULL) {
     return dnnl_out_of_memory;
   }
@@ -320,11 +382,13 @@ qdnn_primitive *qdnn_internal_build_primitive(const char *operation,
     qdnn_internal_report(failure, "%s: out of memory", operation);
     return NULL;
   }
+  static _Atomic uint64_t numbers_given;
+  primitive->number = ++numbers_given;
 
   const char *step = "bad post-operations";
   dnnl_primitive_attr_t attributes = NULL;
   dnnl_primitive_desc_t implementation = NULL;
-  dnnl_status_t status = make_attributes(&attributes, post_ops, post_op_count);
+  dnnl_status_t status = make_attributes(&attributes, descriptor, post_ops, post_op_count);
   if (status == dnnl_success) {
     step = "no implementation";
     status = dnnl_primitive_desc_create(&implementation, descriptor, attributes, engine, NULL);
@@ -345,6 +409,21 @@ qdnn_primitive *qdnn_internal_build_primitive(const char *operation,
     snprintf(primitive->implementation, sizeof primitive->implementation, "%s",
              name == NULL ? "" : name);
     status = dnnl_primitive_create(&primitive->handle, implementation);
+  }
+  for (ptrdiff_t i = 0; status == dnnl_success && i < post_op_count; i++) {
+    if (post_ops[i].values == NULL) {
+      continue;
+    }
+    step = "too many post-operations";
+    dnnl_memory_desc_t values;
+    status = primitive->constant_count + constant_count < max_constants
+                 ? describe_values(descriptor, post_ops[i].value_count, &values)
+                 : dnnl_invalid_arguments;
+    if (status == dnnl_success) {
+      const constant_source source = {DNNL_ARG_ATTR_MULTIPLE_POST_OP((int)i) | DNNL_ARG_SRC_1, &values,
+                                      post_ops[i].values};
+      status = add_constant(primitive, engine, &source, &values);
+    }
   }
   for (int i = 0; status == dnnl_success && i < constant_count; i++) {
     step = "constants cannot be packed";
@@ -377,7 +456,7 @@ void qdnn_primitive_destroy(qdnn_primitive *primitive) {
     if (primitive->constants[i].memory != NULL) {
       dnnl_memory_destroy(primitive->constants[i].memory);
     }
-    free(primitive->constants[i].storage);
+    qdnn_internal_free(primitive->constants[i].owner);
   }
   free(primitive);
 }
@@ -400,6 +479,78 @@ const char *qdnn_primitive_implementation(const qdnn_primitive *primitive) {
 
 // MARK: Execution
 
+/// Whether a primitive has its source, target, second operand or scratchpad (0 to 3).
+static bool uses(const qdnn_primitive *primitive, int operand) {
+  return operand < 2 || (operand == 2 ? primitive->has_src2 : primitive->scratchpad_bytes > 0);
+}
+
+static dnnl_status_t bind(binding *target, const qdnn_primitive *primitive, dnnl_engine_t engine) {
+  const int names[4] = {DNNL_ARG_SRC, DNNL_ARG_DST, DNNL_ARG_WEIGHTS, DNNL_ARG_SCRATCHPAD};
+  const dnnl_memory_desc_t *shapes[4] = {&primitive->src, &primitive->dst, &primitive->src2,
+                                         &primitive->scratchpad};
+  for (int i = 0; i < 4; i++) {
+    if (!uses(primitive, i)) {
+      continue;
+    }
+    dnnl_exec_arg_t *argument = &target->arguments[target->count];
+    argument->arg = names[i];
+    dnnl_status_t status = dnnl_memory_create(&argument->memory, shapes[i], engine, DNNL_MEMORY_NONE);
+    if (status != dnnl_success) {
+      return status;
+    }
+    target->count = ++target->owned;
+  }
+  for (int i = 0; i < primitive->constant_count; i++) {
+    target->arguments[target->count].arg = primitive->constants[i].argument;
+    target->arguments[target->count++].memory = primitive->constants[i].memory;
+  }
+  target->primitive = primitive->number;
+  return dnnl_success;
+}
+
+/// The entry of a number, or the free one where it belongs.
+static binding *entry(binding *bindings, size_t capacity, uint64_t number) {
+  size_t place = number & (capacity - 1);
+  while (bindings[place].primitive != 0 && bindings[place].primitive != number) {
+    place = (place + 1) & (capacity - 1);
+  }
+  return &bindings[place];
+}
+
+/// The worker's arguments for a primitive, made when they are first asked for; NULL with a status.
+static binding *find_binding(qdnn_worker *worker, const qdnn_primitive *primitive, dnnl_engine_t engine,
+                             dnnl_status_t *status) {
+  if (2 * (worker->used + 1) > worker->capacity) {
+    const size_t capacity = worker->capacity == 0 ? 64 : 2 * worker->capacity;
+    binding *larger = calloc(capacity, sizeof *larger);
+    if (larger == NULL) {
+      *status = dnnl_out_of_memory;
+      return NULL;
+    }
+    for (size_t i = 0; i < worker->capacity; i++) {
+      if (worker->bindings[i].primitive != 0) {
+        *entry(larger, capacity, worker->bindings[i].primitive) = worker->bindings[i];
+      }
+    }
+    free(worker->bindings);
+    worker->bindings = larger;
+    worker->capacity = capacity;
+  }
+  binding *found = entry(worker->bindings, worker->capacity, primitive->number);
+  if (found->primitive == 0) {
+    *status = bind(found, primitive, engine);
+    if (*status != dnnl_success) {
+      for (int i = 0; i < found->owned; i++) {
+        dnnl_memory_destroy(found->arguments[i].memory);
+      }
+      *found = (binding){0};
+      return NULL;
+    }
+    worker->used += 1;
+  }
+  return found;
+}
+
 int qdnn_execute(const qdnn_primitive *primitive, qdnn_worker *worker, const float *src,
                  const float *src2, float *dst, char *error, size_t error_capacity) {
   failure failure = {error, error_capacity};
@@ -419,41 +570,20 @@ int qdnn_execute(const qdnn_primitive *primitive, qdnn_worker *worker, const flo
     return 1;
   }
 
-  // The memory objects belong to this call, so that workers share nothing that changes. Inputs are
-  // only read.
-  dnnl_exec_arg_t arguments[4 + max_constants];
-  int owned = 0;
   dnnl_status_t status = dnnl_success;
-#define ADD_ARGUMENT(name, descriptor, pointer)                                                \
-  if (status == dnnl_success) {                                                                \
-    status =                                                                                   \
-        dnnl_memory_create(&arguments[owned].memory, (descriptor), engine, (void *)(pointer)); \
-    if (status == dnnl_success) {                                                              \
-      arguments[owned++].arg = (name);                                                         \
-    }                                                                                          \
-  }
-  ADD_ARGUMENT(DNNL_ARG_SRC, &primitive->src, src)
-  ADD_ARGUMENT(DNNL_ARG_DST, &primitive->dst, dst)
-  if (primitive->scratchpad_bytes > 0) {
-    ADD_ARGUMENT(DNNL_ARG_SCRATCHPAD, &primitive->scratchpad, worker->scratchpad)
-  }
-  if (primitive->has_src2) {
-    ADD_ARGUMENT(DNNL_ARG_WEIGHTS, &primitive->src2, src2)
-  }
-#undef ADD_ARGUMENT
-  int count = owned;
-  for (int i = 0; i < primitive->constant_count; i++) {
-    arguments[count].arg = primitive->constants[i].argument;
-    arguments[count++].memory = primitive->constants[i].memory;
+  binding *bound = find_binding(worker, primitive, engine, &status);
+  // Inputs are only read. In the order of `bind`.
+  void *const addresses[4] = {(void *)src, dst, (void *)src2, worker->scratchpad};
+  for (int i = 0, k = 0; status == dnnl_success && i < 4; i++) {
+    if (uses(primitive, i)) {
+      status = dnnl_memory_set_data_handle(bound->arguments[k++].memory, addresses[i]);
+    }
   }
   if (status == dnnl_success) {
-    status = dnnl_primitive_execute(primitive->handle, worker->stream, count, arguments);
+    status = dnnl_primitive_execute(primitive->handle, worker->stream, bound->count, bound->arguments);
   }
   if (status == dnnl_success) {
     status = dnnl_stream_wait(worker->stream);
-  }
-  for (int i = 0; i < owned; i++) {
-    dnnl_memory_destroy(arguments[i].memory);
   }
   if (status != dnnl_success) {
     qdnn_internal_report(failure, "execute (%s): %s", primitive->implementation,

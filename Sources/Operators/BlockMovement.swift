@@ -59,20 +59,24 @@ public struct BlockMovement<Kind: BlockMovementKind>: Operator {
   public var quantization: QuantizationRule { .dataInvariant }
   public func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
     let x = try required(inputs, 0)
-    let small = Kind.makesPixels ? x.type.shape : outputs[0].type.shape
+    let walk = walk(small: Kind.makesPixels ? x.type.shape : outputs[0].type.shape)
+    transposeBytes(
+      x.bytes, shape: walk.shape, permutation: walk.permutation, width: x.type.element.byteWidth,
+      into: outputs[0].bytes)
+  }
+
+  /// The operator as a permutation: the input's axes taken apart and their new order. `small` is the shape
+  /// of the side with fewer pixels.
+  public func walk(small: [Int]) -> (shape: [Int], permutation: [Int]) {
     let (n, h, w) = (small[0], small[1], small[2])
     let (bh, bw) = (blockSize[0], blockSize[1])
     let depth = small[3] / (bh * bw)
-    let (split, order): ([Int], [Int])
-    switch (Kind.makesPixels, mode) {
-    case (true, .depthFirst): (split, order) = ([n, h, w, bh, bw, depth], [0, 1, 3, 2, 4, 5])
-    case (true, .columnFirst): (split, order) = ([n, h, w, depth, bh, bw], [0, 1, 4, 2, 5, 3])
-    case (false, .depthFirst): (split, order) = ([n, h, bh, w, bw, depth], [0, 1, 3, 2, 4, 5])
-    case (false, .columnFirst): (split, order) = ([n, h, bh, w, bw, depth], [0, 1, 3, 5, 2, 4])
+    return switch (Kind.makesPixels, mode) {
+    case (true, .depthFirst): ([n, h, w, bh, bw, depth], [0, 1, 3, 2, 4, 5])
+    case (true, .columnFirst): ([n, h, w, depth, bh, bw], [0, 1, 4, 2, 5, 3])
+    case (false, .depthFirst): ([n, h, bh, w, bw, depth], [0, 1, 3, 2, 4, 5])
+    case (false, .columnFirst): ([n, h, bh, w, bw, depth], [0, 1, 3, 5, 2, 4])
     }
-    transposeBytes(
-      x.bytes, shape: split, permutation: order, width: x.type.element.byteWidth,
-      into: outputs[0].bytes)
   }
 }
 

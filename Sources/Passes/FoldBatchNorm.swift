@@ -94,8 +94,22 @@ public struct FoldBatchNorm: Pass {
     var values = weight.floats()
     let inner = shape[(axis + 1)...].reduce(1, *)
     let size = shape[axis]
-    for index in values.indices {
-      values[index] = Float(Double(values[index]) * Double(factors[index / inner % size]))
+    guard !values.isEmpty else { return weight }
+    values.withUnsafeMutableBufferPointer { values in
+      factors.withUnsafeBufferPointer { factors in
+        for start in stride(from: 0, to: values.count, by: size * inner) {
+          if inner == 1 {
+            for channel in 0..<size {
+              values[start + channel] = Float(Double(values[start + channel]) * Double(factors[channel]))
+            }
+          } else {
+            for channel in 0..<size {
+              let (first, factor) = (start + channel * inner, Double(factors[channel]))
+              for index in first..<(first + inner) { values[index] = Float(Double(values[index]) * factor) }
+            }
+          }
+        }
+      }
     }
     return Constant(values, shape: shape)
   }

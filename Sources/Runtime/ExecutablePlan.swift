@@ -1,3 +1,4 @@
+import COneDNN
 import Glibc
 import IR
 
@@ -46,8 +47,7 @@ final class ExecutableWorker: PlanWorker {
     context = KernelContext(
       oneDNN: scratchpad.isEmpty
         ? nil : try OneDNNWorker(scratchpadBytes: scratchpad.max() ?? 0))
-    var memory: UnsafeMutableRawPointer?
-    guard posix_memalign(&memory, 64, max(plan.arenaBytes, 64)) == 0, let memory else {
+    guard let memory = qdnn_pages_allocate(plan.arenaBytes) else {
       throw Diagnostic("out-of-memory", "no memory for \(plan.arenaBytes) bytes of activations")
     }
     arena = memory

@@ -58,9 +58,20 @@ enum PostOperation: Sendable, Hashable {
   case relu(slope: Float)
   case clip(Float, Float)
   case hardSwish
+  case sigmoid
+  case tanh
+  case gelu(tanh: Bool)
+  case swish(Float)
+  case elu(Float)
   /// Adds the last input of the step.
   case sum
+  /// A function with a constant for each channel, or one for all: the next of
+  /// ``KernelRequest/channelValues``.
+  case channels(ChannelFunction)
 }
+
+/// A function of a number and a constant of its channel.
+enum ChannelFunction: Sendable, Hashable { case add, multiply, minimum, maximum }
 
 /// A node for which a kernel is sought.
 struct KernelRequest {
@@ -71,6 +82,11 @@ struct KernelRequest {
   let constants: [Bytes?]
   /// What to compute behind the node; a kernel takes all or refuses.
   let postOperations: [PostOperation]
+  /// The constants of those post-operations that have one for each channel, in their order.
+  let channelValues: [Bytes]
+  /// Whether input 0 lies there with its channels first, the Transpose in front of the node being left to
+  /// the kernel.
+  var isPlanar = false
 
   /// The type of input `index`, nil where it is absent.
   func input(_ index: Int) -> TensorType? { inputs.indices.contains(index) ? inputs[index] : nil }

@@ -9,13 +9,13 @@ import Operators
 /// Makers of all kernels of our own.
 let nativeKernelMakers =
   [
-    KernelMaker(make: makeBinaryKernel), KernelMaker(make: makeUnaryKernel),
-    KernelMaker(make: makeTransposeKernel), KernelMaker(make: makeReduceKernel),
+    KernelMaker(make: makePlanesKernel), KernelMaker(make: makeBinaryKernel), KernelMaker(make: makeUnaryKernel),
+    KernelMaker(make: makePermuteKernel), KernelMaker(make: makeReduceKernel),
   ] + nativeMovingMakers
 
 // MARK: Two operands
 
-/// A function of two numbers with broadcasting.
+/// A function of two numbers with broadcasting; what ``ChainKernel`` can do comes there first.
 struct BinaryKernel: Kernel {
   enum Function: String, Sendable { case add, subtract, multiply, divide, maximum, minimum, power, prelu }
   let function: Function
@@ -139,11 +139,10 @@ struct BroadcastNest: Sendable, Hashable {
 
 // MARK: One operand
 
-/// A function of one number.
+/// A function of one number, of those that no chain takes.
 struct UnaryKernel: ElementKernel {
   enum Function: String, Sendable {
-    case negate, absolute, squareRoot, reciprocalSquareRoot, reciprocal, floor, ceiling, round
-    case sine, cosine, logarithm, square
+    case floor, ceiling, round, sine, cosine, logarithm, square
   }
   let function: Function
   /// Number of elements.
@@ -153,11 +152,6 @@ struct UnaryKernel: ElementKernel {
 
   func run(_ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>) {
     switch function {
-    case .negate: map(x, y, count) { -$0 }
-    case .absolute: map(x, y, count) { abs($0) }
-    case .squareRoot: map(x, y, count) { $0.squareRoot() }
-    case .reciprocalSquareRoot: map(x, y, count) { 1 / $0.squareRoot() }
-    case .reciprocal: map(x, y, count) { 1 / $0 }
     case .floor: map(x, y, count) { $0.rounded(.down) }
     case .ceiling: map(x, y, count) { $0.rounded(.up) }
     case .round: map(x, y, count) { $0.rounded(.toNearestOrEven) }
@@ -180,11 +174,6 @@ struct UnaryKernel: ElementKernel {
 private func makeUnaryKernel(_ request: KernelRequest) -> KernelOffer {
   let function: UnaryKernel.Function
   switch request.op {
-  case is ElementWiseNeg: function = .negate
-  case is ElementWiseAbs: function = .absolute
-  case is ElementWiseSquareRoot: function = .squareRoot
-  case is ElementWiseRsqrt: function = .reciprocalSquareRoot
-  case is ElementWiseReciprocal: function = .reciprocal
   case is ElementWiseFloor: function = .floor
   case is ElementWiseCeil: function = .ceiling
   case is ElementWiseRound: function = .round
@@ -195,103 +184,6 @@ private func makeUnaryKernel(_ request: KernelRequest) -> KernelOffer {
   }
   if let refusal = request.floatRefusal { return refusal }
   return .kernel(UnaryKernel(function: function, count: request.outputs[0].count))
-}
-
-// MARK: Transpose
-
-/// Axes in another order, for elements of four bytes whose last axis moves: tile by tile, so that
-/// both sides are touched by whole cache lines.
-struct TransposeKernel: ElementKernel {
-  /// Sizes of the output's axes and the step of each in the input, in elements; axes that stay
-  /// neighbours are one.
-  let sizes: [Int]
-  let sourceSteps: [Int]
-  /// The output axis that is the input's last.
-  let contiguousAxis: Int
-
-  var name: String { "native transpose" }
-
-  func run(_ from: UnsafePointer<UInt32>, _ to: UnsafeMutablePointer<UInt32>) {
-    let targetSteps = denseStrides(sizes)
-    let last = sizes.count - 1
-    let (rows, columns) = (sizes[contiguousAxis], sizes[last])
-    let (rowStep, columnStep) = (targetSteps[contiguousAxis], sourceSteps[last])
-    let outer = sizes.indices.filter { $0 != contiguousAxis && $0 != last }
-    var index = [Int](repeating: 0, count: outer.count)
-    var (source, target) = (from, to)
-    while true {
-      transposeTiles(source, target, rows, columns, rowStep, columnStep)
-      var slot = outer.count - 1
-      while slot >= 0 {
-        let axis = outer[slot]
-        index[slot] += 1
-        source += sourceSteps[axis]
-        target += targetSteps[axis]
-        if index[slot] < sizes[axis] { break }
-        source -= sourceSteps[axis] * sizes[axis]
-        target -= targetSteps[axis] * sizes[axis]
-        index[slot] = 0
-        slot -= 1
-      }
-      if slot < 0 { return }
-    }
-  }
-
-  /// Copies source[row + column * columnStep] to target[row * rowStep + column].
-  private func transposeTiles(
-    _ source: UnsafePointer<UInt32>, _ target: UnsafeMutablePointer<UInt32>, _ rows: Int,
-    _ columns: Int, _ rowStep: Int, _ columnStep: Int
-  ) {
-    if columns == 3 && rowStep == 3 {  // planes of an image to pixels, in vectors
-      let (red, green, blue) = (source, source + columnStep, source + 2 * columnStep)
-      for row in 0..<rows {
-        target[3 &* row] = red[row]
-        target[3 &* row &+ 1] = green[row]
-        target[3 &* row &+ 2] = blue[row]
-      }
-      return
-    }
-    let tile = 16
-    for firstColumn in stride(from: 0, to: columns, by: tile) {
-      let lastColumn = min(firstColumn + tile, columns)
-      for firstRow in stride(from: 0, to: rows, by: tile) {
-        for row in firstRow..<min(firstRow + tile, rows) {
-          let line = target + row * rowStep
-          for column in firstColumn..<lastColumn {
-            line[column] = source[row + column * columnStep]
-          }
-        }
-      }
-    }
-  }
-}
-
-/// A permutation with axes of size 1 left out and axes that stay neighbours merged: (shape, perm).
-func simplifiedPermutation(shape: [Int], permutation: [Int]) -> (shape: [Int], permutation: [Int]) {
-  var groups: [[Int]] = []  // input axes in the output's order
-  for axis in permutation where shape[axis] != 1 {
-    let follows = groups.last?.last.map { previous in
-      previous < axis && shape[(previous + 1)..<axis].allSatisfy { $0 == 1 }
-    }
-    if follows == true { groups[groups.count - 1].append(axis) } else { groups.append([axis]) }
-  }
-  let order = groups.indices.sorted { groups[$0][0] < groups[$1][0] }
-  let sizes = order.map { group in groups[group].map { shape[$0] }.reduce(1, *) }
-  return (sizes, inversePermutation(order))
-}
-
-private func makeTransposeKernel(_ request: KernelRequest) -> KernelOffer {
-  guard let op = request.op as? Transpose, let x = request.input(0) else { return .unrelated }
-  if let refusal = request.wordRefusal { return refusal }
-  let (shape, permutation) = simplifiedPermutation(shape: x.shape, permutation: op.perm)
-  guard let contiguous = permutation.firstIndex(of: shape.count - 1),
-    contiguous != permutation.count - 1
-  else { return .refused("native: the last axis stays, whole rows are copied") }
-  let strides = denseStrides(shape)
-  return .kernel(
-    TransposeKernel(
-      sizes: permutation.map { shape[$0] }, sourceSteps: permutation.map { strides[$0] },
-      contiguousAxis: contiguous))
 }
 
 // MARK: Reduction

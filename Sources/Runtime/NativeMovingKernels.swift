@@ -1,3 +1,4 @@
+import CKernels
 import IR
 import Operators
 
@@ -7,8 +8,9 @@ import Operators
 /// Makers of these kernels.
 let nativeMovingMakers = [
   KernelMaker(make: makeExpandKernel), KernelMaker(make: makeGatherKernel),
-  KernelMaker(make: makeConcatKernel), KernelMaker(make: makeRmsNormKernel),
-  KernelMaker(make: makeResizeKernel),
+  KernelMaker(make: makeConcatKernel), KernelMaker(make: makeSplitKernel),
+  KernelMaker(make: makeRmsNormKernel), KernelMaker(make: makeResizeKernel),
+  KernelMaker(make: makeShortSoftmaxKernel),
 ]
 
 /// Longest row, in elements, that is moved element by element.
@@ -74,69 +76,6 @@ private func makeGatherKernel(_ request: KernelRequest) -> KernelOffer {
   return .kernel(GatherKernel(indices: indices, outer: outer, size: size, inner: inner))
 }
 
-// MARK: Concat
-
-/// Joins tensors of four-byte elements whose rows are short.
-struct ConcatKernel: Kernel {
-  let outer: Int
-  /// Elements that each input adds to a row of the result.
-  let rows: [Int]
-  var name: String { "native concat" }
-
-  func run(
-    _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
-  ) throws(Diagnostic) {
-    guard let y = outputs[0].elements(as: UInt32.self).baseAddress else { return }
-    let width = rows.reduce(0, +)
-    var start = 0
-    for (input, row) in zip(inputs, rows) {
-      guard row > 0, let x = input?.elements(as: UInt32.self).baseAddress else { continue }
-      if row < 4 {
-        for element in 0..<row {
-          let (source, target) = (x + element, y + start + element)
-          for block in 0..<outer { target[block &* width] = source[block &* row] }
-        }
-      } else {
-        copyRows(x, y + start, row, width)
-      }
-      start += row
-    }
-  }
-}
-
-extension ConcatKernel {
-  /// Rows of four and more elements, four at a time; the last four of a row may overlap those before.
-  private func copyRows(
-    _ x: UnsafePointer<UInt32>, _ y: UnsafeMutablePointer<UInt32>, _ row: Int, _ width: Int
-  ) {
-    for block in 0..<outer {
-      let (source, target) = (
-        UnsafeRawPointer(x + block &* row), UnsafeMutableRawPointer(y + block &* width)
-      )
-      var element = 0
-      while element < row {
-        let place = min(element, row &- 4) &* 4
-        target.storeBytes(
-          of: source.loadUnaligned(fromByteOffset: place, as: SIMD4<UInt32>.self), toByteOffset: place,
-          as: SIMD4<UInt32>.self)
-        element &+= 4
-      }
-    }
-  }
-}
-
-private func makeConcatKernel(_ request: KernelRequest) -> KernelOffer {
-  guard let op = request.op as? Concat else { return .unrelated }
-  let y = request.outputs[0]
-  if let refusal = request.wordRefusal { return refusal }
-  let inner = y.shape[(op.axis + 1)...].reduce(1, *)
-  let rows = request.inputs.map { ($0?.shape[op.axis] ?? 0) * inner }
-  guard rows.allSatisfy({ $0 < shortRow }) else {
-    return .refused("native: rows are long, each is copied")
-  }
-  return .kernel(ConcatKernel(outer: y.shape[..<op.axis].reduce(1, *), rows: rows))
-}
-
 // MARK: Root mean square
 
 /// Root mean square normalization of rows; sums in Double, in eight parts.
@@ -187,4 +126,36 @@ private func makeRmsNormKernel(_ request: KernelRequest) -> KernelOffer {
   if let refusal = request.floatRefusal { return refusal }
   let size = op.axes.map { x.shape[$0] }.reduce(1, *)
   return .kernel(RmsNormKernel(size: size, epsilon: op.epsilon))
+}
+
+// MARK: Softmax
+
+/// Softmax along short rows; oneDNN's takes as long for four numbers as for a vector of sixteen.
+struct ShortSoftmaxKernel: ElementKernel {
+  let rows: Int
+  let size: Int
+  var name: String { "native softmax" }
+  var inPlaceInput: Int? { 0 }
+
+  func run(_ x: UnsafePointer<Float>, _ y: UnsafeMutablePointer<Float>) {
+    withUnsafeTemporaryAllocation(of: Float.self, capacity: 64 * (size + 2)) { scratch in
+      guard let scratch = scratch.baseAddress else { return }
+      qk_softmax_rows(x, y, rows, size, scratch)
+    }
+  }
+}
+
+private func makeShortSoftmaxKernel(_ request: KernelRequest) -> KernelOffer {
+  guard let op = request.op as? Softmax, let x = request.input(0) else { return .unrelated }
+  if let refusal = request.floatRefusal { return refusal }
+  let rows = x.shape[..<op.axis].reduce(1, *)
+  guard op.beta == 1, isShortSoftmax(x.shape, axis: op.axis) else {
+    return .refused("native: rows are long or not dense")
+  }
+  return .kernel(ShortSoftmaxKernel(rows: rows, size: x.shape[op.axis]))
+}
+
+/// Whether rows are so short, and so many, that ``ShortSoftmaxKernel`` computes them.
+func isShortSoftmax(_ shape: [Int], axis: Int) -> Bool {
+  shape[axis] <= 32 && shape[(axis + 1)...].allSatisfy { $0 == 1 } && shape[..<axis].reduce(1, *) >= 16
 }

@@ -41,7 +41,7 @@ extension OneDNN {
   static let kernelMakers = [
     KernelMaker(make: convolution), KernelMaker(make: matrixProduct), KernelMaker(make: pool),
     KernelMaker(make: softmax), KernelMaker(make: elementWise),
-    KernelMaker(make: layerNorm), KernelMaker(make: deconvolution), KernelMaker(make: recurrence),
+    KernelMaker(make: layerNorm), KernelMaker(make: upsampling), KernelMaker(make: deconvolution), KernelMaker(make: recurrence),
   ]
 
   /// An offer of the kernel that `make` gives, or the reason why it failed.
@@ -55,15 +55,40 @@ extension OneDNN {
     }
   }
 
-  static func postOps(_ list: [PostOperation]) -> [qdnn_post_op] {
-    list.map { operation in
-      switch operation {
-      case .relu(let slope): qdnn_post_op(function: .relu, alpha: slope, beta: 0)
-      case .clip(let low, let high):
-        qdnn_post_op(function: .clip, alpha: low, beta: high)
-      case .hardSwish: qdnn_post_op(function: .hard_swish, alpha: 0, beta: 0)
-      case .sum: qdnn_post_op(function: .sum, alpha: 0, beta: 0)
+  /// Calls `body` with the post-operations of a request; it does not keep them.
+  static func withPostOps<Result>(
+    _ request: KernelRequest, _ body: (UnsafePointer<qdnn_post_op>?, Int) -> Result
+  ) -> Result {
+    let values = request.channelValues.map { $0.aligned(to: 4) }
+    return withExtendedLifetime(values) {
+      var next = values.makeIterator()
+      let list = request.postOperations.map { operation in
+        var result = qdnn_post_op(function: .relu, alpha: 0, beta: 0, values: nil, value_count: 0)
+        switch operation {
+        case .relu(let slope): result.alpha = slope
+        case .clip(let low, let high): (result.function, result.alpha, result.beta) = (.clip, low, high)
+        case .hardSwish: result.function = .hard_swish
+        case .sigmoid: result.function = .sigmoid
+        case .tanh: result.function = .tanh
+        case .gelu(let tanh): result.function = tanh ? .gelu_tanh : .gelu_erf
+        case .swish(let a): (result.function, result.alpha) = (.swish, a)
+        case .elu(let alpha): (result.function, result.alpha) = (.elu, alpha)
+        case .sum: result.function = .sum
+        case .channels(let function):
+          switch function {
+          case .add: result.function = .channel_add
+          case .multiply: result.function = .channel_multiply
+          case .minimum: result.function = .channel_minimum
+          case .maximum: result.function = .channel_maximum
+          }
+          if let bytes = next.next() {
+            result.values = bytes.base.assumingMemoryBound(to: Float.self)
+            result.value_count = bytes.count / 4
+          }
+        }
+        return result
       }
+      return list.withUnsafeBufferPointer { body($0.baseAddress, $0.count) }
     }
   }
 
@@ -89,8 +114,12 @@ extension OneDNN {
     _ primitive: OneDNNPrimitive, _ request: KernelRequest
   ) throws(Diagnostic) {
     let implementation = primitive.implementation
-    if request.postOperations.contains(.sum) && !implementation.hasPrefix("brg") {
+    guard !implementation.hasPrefix("brg") else { return }
+    if request.postOperations.contains(.sum) {
       throw Diagnostic("onednn", "\(implementation) rounds a fused sum in another order")
+    }
+    if !request.channelValues.isEmpty {
+      throw Diagnostic("onednn", "\(implementation) is slow with constants a channel")
     }
   }
 
@@ -106,19 +135,21 @@ extension OneDNN {
     }
     guard request.isFloat else { return .refused("oneDNN: an operand is empty or not float32") }
     guard let weight = request.constant(1) else { return .refused("oneDNN: weight is computed") }
+    if request.takesPlanes { return .refused("oneDNN: vectors would be half empty with so few channels") }
     let bias = request.constant(2)
     if request.input(2) != nil && bias == nil { return .refused("oneDNN: bias is computed") }
     let y = request.outputs[0]
     let axes = axes(geometry, input: x.shape, output: y.shape)
     let (channels, filters) = (x.shape[x.rank - 1], y.shape[y.rank - 1])
-    let postOps = postOps(request.postOperations)
     return offer { () throws(Diagnostic) in
       let primitive = try OneDNNPrimitive { error, capacity in
-        withFloats(weight, bias) { weight, bias in
-          weight.flatMap {
-            qdnn_conv_create(
-              axes.count, axes, x.shape[0], channels, filters, group, $0, bias, postOps,
-              postOps.count, error, capacity)
+        withPostOps(request) { postOps, count in
+          withFloats(weight, bias) { weight, bias in
+            weight.flatMap {
+              qdnn_conv_create(
+                axes.count, axes, x.shape[0], channels, filters, group, $0, bias, postOps, count, error,
+                capacity)
+            }
           }
         }
       }
@@ -153,13 +184,13 @@ extension OneDNN {
     let layout =
       (transposeA ? UInt32(qdnn_matmul_transpose_a) : 0)
       | (transposeB ? UInt32(qdnn_matmul_transpose_b) : 0)
-    let postOps = postOps(request.postOperations)
     return offer { () throws(Diagnostic) in
       let primitive = try OneDNNPrimitive { error, capacity in
-        withFloats(constant, bias) { constant, bias in
-          qdnn_matmul_create(
-            countA, countB, m, k, n, layout, constant, bias, postOps, postOps.count, error,
-            capacity)
+        withPostOps(request) { postOps, count in
+          withFloats(constant, bias) { constant, bias in
+            qdnn_matmul_create(
+              countA, countB, m, k, n, layout, constant, bias, postOps, count, error, capacity)
+          }
         }
       }
       try requireSameBits(primitive, request)
@@ -199,6 +230,9 @@ extension OneDNN {
     switch request.op {
     case let op as Softmax:
       if op.beta != 1 { return .refused("oneDNN: beta is not 1") }
+      if let x = request.input(0), isShortSoftmax(x.shape, axis: op.axis) {
+        return .refused("oneDNN: slow for rows of \(x.shape[op.axis])")
+      }
       (axis, logarithm) = (op.axis, 0)
     case let op as LogSoftmax: (axis, logarithm) = (op.axis, 1)
     default: return .unrelated
@@ -217,14 +251,10 @@ extension OneDNN {
   }
 
   /// Functions of one number. The ones that can be fused must be computed here when they are not, so
-  /// that fusing changes no bit. `ElementWiseLog` is left out: oneDNN's is off by 4e-6.
+  /// that fusing changes no bit; clamps have the same bits everywhere (``ChainKernel``). `ElementWiseLog` is left out: oneDNN's is off by 4e-6.
   private static func elementWise(_ request: KernelRequest) -> KernelOffer {
     let (function, alpha, beta): (qdnn_function, Float, Float)
     switch request.op {
-    case is Relu: (function, alpha, beta) = (.relu, 0, 0)
-    case let op as LeakyRelu: (function, alpha, beta) = (.relu, op.alpha, 0)
-    case let op as ReluMinMax:
-      (function, alpha, beta) = (.clip, op.minValue, op.maxValue)
     case is HardSwish: (function, alpha, beta) = (.hard_swish, 0, 0)
     case is Sigmoid: (function, alpha, beta) = (.sigmoid, 0, 0)
     case is Tanh: (function, alpha, beta) = (.tanh, 0, 0)

@@ -1,3 +1,4 @@
+import CKernels
 import IR
 import Operators
 
@@ -37,6 +38,10 @@ enum ValueGrid: Sendable, Hashable {
 
   /// The same in place.
   func applyInPlace(_ values: UnsafeMutablePointer<Float>, shape: [Int]) {
+    if let plain {
+      qk_simulate(values, shape.reduce(1, *), plain.scale, plain.lowest, plain.highest)
+      return
+    }
     switch self {
     case .encoding(let encoding): encoding.simulateInPlace(values, shape: shape)
     case .half: Half.round(values, into: values, count: shape.reduce(1, *))

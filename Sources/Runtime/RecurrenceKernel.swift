@@ -1,3 +1,4 @@
+import CKernels
 import COneDNN
 import IR
 import Operators
@@ -39,34 +40,12 @@ struct RecurrenceKernel<Cell: RecurrentCell>: Kernel {
           target.update(from: products + (step * batch + sample) * rows, count: rows)
         } recurrent: { state, gate, sums in
           guard let target = sums.baseAddress else { return }
-          multiply(state, weights + gate * op.hiddenSize, rows, target, sums.count)
+          qk_vector_matrix(
+            state, op.hiddenSize, weights + gate * op.hiddenSize, rows, target, sums.count)
         } activate: { gate, values, count in
           VectorFunctions.apply(gate, values, count)
         }
       }
-    }
-  }
-
-  /// target = state * weights, whose rows are `step` apart.
-  private func multiply(
-    _ state: UnsafePointer<Float>, _ weights: UnsafePointer<Float>, _ step: Int,
-    _ target: UnsafeMutablePointer<Float>, _ count: Int
-  ) {
-    target.update(repeating: 0, count: count)
-    var index = 0
-    while index + 4 <= op.hiddenSize {
-      let (a, b, c, d) = (state[index], state[index + 1], state[index + 2], state[index + 3])
-      let first = weights + index * step
-      let (second, third, fourth) = (first + step, first + 2 * step, first + 3 * step)
-      for row in 0..<count {
-        target[row] += (a * first[row] + b * second[row]) + (c * third[row] + d * fourth[row])
-      }
-      index += 4
-    }
-    while index < op.hiddenSize {
-      let (factor, line) = (state[index], weights + index * step)
-      for row in 0..<count { target[row] += factor * line[row] }
-      index += 1
     }
   }
 }

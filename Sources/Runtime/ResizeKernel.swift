@@ -1,27 +1,34 @@
+import CKernels
 import IR
 import Operators
 
 /// The terms of each element of a resized axis, in `Float`.
 private struct FloatTable: Sendable {
   let taps: Int
-  let indices: [Int]
+  let indices: [Int32]
   let weights: [Float]
 
   init(_ table: ResamplingTable) {
     taps = table.taps
-    indices = table.indices
+    indices = table.indices.map { Int32($0) }
     weights = table.weights.map { Float($0) }
+    isPick = taps == 1
+    isIdentity = false
   }
 
   /// Every element of an axis itself.
   init(identity size: Int) {
     taps = 1
-    indices = Array(0..<size)
+    indices = (0..<size).map { Int32($0) }
     weights = [Float](repeating: 1, count: size)
+    isPick = true
+    isIdentity = true
   }
 
-  /// Whether elements are only picked.
-  var isPick: Bool { taps == 1 }
+  /// Whether elements are only picked, with a weight of 1.
+  let isPick: Bool
+  /// Whether every element is picked once, in order.
+  let isIdentity: Bool
 }
 
 /// Resizes two neighbouring axes of [outer, height, width, inner]: rows first, then the elements of the row
@@ -55,7 +62,7 @@ struct ResizeKernel: ElementKernel {
         for place in 0..<outHeight {
           let target = y + (block * outHeight + place) * outRow
           if rows.isPick {
-            resize(image + rows.indices[place] * row, target)
+            resize(image + Int(rows.indices[place]) * row, target)
           } else {
             blend(image, place, line)
             resize(UnsafePointer(line), target)
@@ -72,7 +79,7 @@ struct ResizeKernel: ElementKernel {
     let row = width * inner
     for tap in 0..<rows.taps {
       let (source, weight) = (
-        image + rows.indices[place * rows.taps + tap] * row, rows.weights[place * rows.taps + tap]
+        image + Int(rows.indices[place * rows.taps + tap]) * row, rows.weights[place * rows.taps + tap]
       )
       if tap == 0 {
         for index in 0..<row { line[index] = weight * source[index] }
@@ -84,31 +91,12 @@ struct ResizeKernel: ElementKernel {
 
   /// The columns of one row.
   private func resize(_ line: UnsafePointer<Float>, _ target: UnsafeMutablePointer<Float>) {
-    let count = columns.indices.count / columns.taps
-    if columns.isPick {
-      columns.indices.withUnsafeBufferPointer { indices in
-        for place in 0..<count {
-          let (source, out) = (line + indices[place] * inner, target + place * inner)
-          for index in 0..<inner { out[index] = source[index] }
-        }
-      }
+    if columns.isIdentity {
+      target.update(from: line, count: width * inner)
       return
     }
-    columns.indices.withUnsafeBufferPointer { indices in
-      columns.weights.withUnsafeBufferPointer { weights in
-        for place in 0..<count {
-          let out = target + place * inner
-          for tap in place * columns.taps..<(place + 1) * columns.taps {
-            let (source, weight) = (line + indices[tap] * inner, weights[tap])
-            if tap == place * columns.taps {
-              for index in 0..<inner { out[index] = weight * source[index] }
-            } else {
-              for index in 0..<inner { out[index] += weight * source[index] }
-            }
-          }
-        }
-      }
-    }
+    qk_resample(
+      line, target, columns.indices.count / columns.taps, columns.taps, columns.indices, columns.weights, inner)
   }
 }
 

@@ -47,6 +47,10 @@ const char *qdnn_instruction_set(void);
 /// limited afterwards.
 void qdnn_set_one_thread(void);
 
+/// Memory on a cache line's boundary, in large pages where it is large and the system has them; NULL when
+/// there is none. Given back with `free`.
+void *QDNN_NULLABLE qdnn_pages_allocate(size_t bytes) QDNN_CHECKED;
+
 // MARK: Worker
 
 /// What one thread needs to execute primitives: a stream and a scratchpad.
@@ -116,14 +120,23 @@ typedef enum QDNN_CLOSED_ENUM qdnn_function {
   qdnn_function_swish = 16,      ///< x / (1 + exp(-a * x))
   qdnn_function_mish = 17,       ///< x * tanh(log(1 + exp(x)))
   qdnn_function_round = 18,      ///< to the nearest integer, halves to the even one
-  qdnn_function_pow = 19         ///< a * x ^ b
+  qdnn_function_pow = 19,        ///< a * x ^ b
+  // Only as post-operations, with `values`:
+  qdnn_function_channel_add = 20,       ///< x + value
+  qdnn_function_channel_multiply = 21,  ///< x * value
+  qdnn_function_channel_minimum = 22,   ///< the smaller one
+  qdnn_function_channel_maximum = 23    ///< the larger one
 } qdnn_function;
 
-/// One post-operation: applied to every element of a result before it is stored.
+/// One post-operation: applied to every element of a result before it is stored. `values` are the
+/// constants of a channel function, one for each channel (column of a matmul) or, with a
+/// `value_count` of 1, one for all; they are copied.
 typedef struct qdnn_post_op {
   qdnn_function function;
   float alpha;
   float beta;
+  const float *QDNN_NULLABLE values;
+  ptrdiff_t value_count;
 } qdnn_post_op;
 
 /// Applies `function` to `count` (> 0) numbers. `qdnn_function_sum` is refused.

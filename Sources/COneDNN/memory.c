@@ -1,0 +1,108 @@
+// Memory for packed constants: many pieces in few large runs of pages, so that a whole network takes a few
+// entries of the processor's table of pages.
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "internal.h"
+
+enum {
+  line = 64,
+  page = 2 << 20,        // what Linux calls a huge page
+  slab_bytes = 32 << 20  // untouched pages cost nothing
+};
+
+/// A run of pages from which pieces are cut one after the other.
+struct slab {
+  void *base;
+  size_t bytes, used;
+  ptrdiff_t pieces;  // still in use
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static slab *current;
+
+static void release(slab *slab) {
+  munmap(slab->base, slab->bytes);
+  free(slab);
+}
+
+static slab *open_slab(size_t bytes) {
+  slab *result = calloc(1, sizeof *result);
+  if (result == NULL) {
+    return NULL;
+  }
+  result->bytes = bytes;
+  // One page more, so that the pieces can start at a whole one.
+  void *base = mmap(NULL, bytes + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (base == MAP_FAILED) {
+    free(result);
+    return NULL;
+  }
+  const uintptr_t start = ((uintptr_t)base + page - 1) & ~(uintptr_t)(page - 1);
+  const size_t before = start - (uintptr_t)base;
+  if (before > 0) {
+    munmap(base, before);
+  }
+  munmap((void *)(start + bytes), page - before);
+  result->base = (void *)start;
+  madvise(result->base, bytes, MADV_HUGEPAGE);  // a wish
+  return result;
+}
+
+void *qdnn_internal_allocate(size_t bytes, slab **owner) {
+  if (bytes > SIZE_MAX / 2) {
+    return NULL;
+  }
+  const size_t size = bytes == 0 ? line : (bytes + line - 1) & ~(size_t)(line - 1);
+  pthread_mutex_lock(&lock);
+  if (current == NULL || current->bytes - current->used < size) {
+    const size_t wanted = size > slab_bytes ? (size + page - 1) & ~(size_t)(page - 1) : slab_bytes;
+    slab *next = open_slab(wanted);
+    if (next == NULL) {
+      pthread_mutex_unlock(&lock);
+      return NULL;
+    }
+    if (current != NULL) {
+      if (current->pieces == 0) {
+        release(current);
+      }
+    }
+    current = next;
+  }
+  void *piece = (char *)current->base + current->used;
+  current->used += size;
+  current->pieces += 1;
+  *owner = current;
+  pthread_mutex_unlock(&lock);
+  return piece;
+}
+
+void qdnn_internal_free(slab *owner) {
+  if (owner == NULL) {
+    return;
+  }
+  pthread_mutex_lock(&lock);
+  owner->pieces -= 1;
+  if (owner->pieces == 0) {
+    if (owner == current) {
+      current = NULL;
+    }
+    release(owner);
+  }
+  pthread_mutex_unlock(&lock);
+}
+
+void *qdnn_pages_allocate(size_t bytes) {
+  if (bytes < 2 * (size_t)page) {
+    return bytes > SIZE_MAX - line ? NULL : aligned_alloc(line, bytes == 0 ? line : (bytes + line - 1) & ~(size_t)(line - 1));
+  }
+  if (bytes > SIZE_MAX - page) {
+    return NULL;
+  }
+  void *result = aligned_alloc(page, (bytes + page - 1) & ~(size_t)(page - 1));
+  if (result != NULL) {
+    madvise(result, bytes, MADV_HUGEPAGE);
+  }
+  return result;
+}
