@@ -10,7 +10,7 @@ let nativeMovingMakers = [
   KernelMaker(make: makeExpandKernel), KernelMaker(make: makeGatherKernel),
   KernelMaker(make: makeConcatKernel), KernelMaker(make: makeSplitKernel),
   KernelMaker(make: makeRmsNormKernel), KernelMaker(make: makeResizeKernel),
-  KernelMaker(make: makeShortSoftmaxKernel),
+  KernelMaker(make: makeShortSoftmaxKernel), KernelMaker(make: makeSelectKernel),
 ]
 
 /// Longest row, in elements, that is moved element by element.
@@ -158,4 +158,42 @@ private func makeShortSoftmaxKernel(_ request: KernelRequest) -> KernelOffer {
 /// Whether rows are so short, and so many, that ``ShortSoftmaxKernel`` computes them.
 func isShortSoftmax(_ shape: [Int], axis: Int) -> Bool {
   shape[axis] <= 32 && shape[(axis + 1)...].allSatisfy { $0 == 1 } && shape[..<axis].reduce(1, *) >= 16
+}
+
+// MARK: Select
+
+/// Chooses elements of four bytes.
+struct SelectKernel: Kernel {
+  /// Of the condition and both operands.
+  let layouts: [qk_layout]
+  let rows: Int
+  let columns: Int
+  var name: String { "native select" }
+
+  func run(
+    _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
+  ) throws(Diagnostic) {
+    guard let truth = inputs[0]?.elements(as: UInt8.self).baseAddress,
+      let a = inputs[1]?.elements(as: UInt32.self).baseAddress,
+      let b = inputs[2]?.elements(as: UInt32.self).baseAddress,
+      let y = outputs[0].elements(as: UInt32.self).baseAddress
+    else { return }
+    qk_select(truth, layouts[0], a, layouts[1], b, layouts[2], y, rows, columns)
+  }
+}
+
+private func makeSelectKernel(_ request: KernelRequest) -> KernelOffer {
+  guard request.op is ElementWiseSelect else { return .unrelated }
+  if let refusal = request.wordRefusal { return refusal }
+  let shape = request.outputs[0].shape
+  let count = shape.reduce(1, *)
+  var (lies, layouts) = (ChainShape(), [qk_layout]())
+  for input in request.inputs {
+    guard let input, let layout = lies.layout(of: input.shape, over: shape) else {
+      return .refused("native: operands are repeated along axes between others")
+    }
+    layouts.append(layout)
+  }
+  let columns = lies.columns ?? count
+  return .kernel(SelectKernel(layouts: layouts, rows: count / columns, columns: columns))
 }

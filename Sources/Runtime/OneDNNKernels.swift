@@ -41,7 +41,8 @@ extension OneDNN {
   static let kernelMakers = [
     KernelMaker(make: convolution), KernelMaker(make: matrixProduct), KernelMaker(make: pool),
     KernelMaker(make: softmax), KernelMaker(make: elementWise),
-    KernelMaker(make: layerNorm), KernelMaker(make: upsampling), KernelMaker(make: deconvolution), KernelMaker(make: recurrence),
+    KernelMaker(make: layerNorm), KernelMaker(make: upsampling), KernelMaker(make: deconvolution),
+    KernelMaker(make: recurrence),
   ]
 
   /// An offer of the kernel that `make` gives, or the reason why it failed.

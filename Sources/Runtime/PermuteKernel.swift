@@ -29,7 +29,7 @@ struct PermuteKernel: ElementKernel {
   init(sizes: [Int], steps: [Int], start: Int) {
     var (merged, mergedSteps): ([Int], [Int]) = ([], [])
     for (size, step) in zip(sizes, steps) where size != 1 {
-      if let last = merged.indices.last, mergedSteps[last] == step * size {
+      if let last = merged.indices.last, mergedSteps[last] == step &* size {
         merged[last] *= size
         mergedSteps[last] = step
       } else {
@@ -77,8 +77,9 @@ func makePermuteKernel(_ request: KernelRequest) -> KernelOffer {
     kernel = PermuteKernel(shape: walk.shape, permutation: walk.permutation)
   case let op as StridedSlice:
     let strides = denseStrides(x.shape)
+    // Where the size is 1 the step may be any number.
     kernel = PermuteKernel(
-      sizes: request.outputs[0].shape, steps: zip(op.step, strides).map(*),
+      sizes: request.outputs[0].shape, steps: zip(op.step, strides).map { $0 &* $1 },
       start: zip(op.begin, strides).map(*).reduce(0, +))
   default: return .unrelated
   }

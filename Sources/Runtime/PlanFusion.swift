@@ -20,7 +20,8 @@ extension PlanBuilder {
 
   /// A node that can be computed behind another one.
   struct Link {
-    var node: Int
+    /// Indices of its nodes, the last one makes the result.
+    var nodes: [Int]
     var operation: PostOperation
     /// The tensor that a sum adds.
     var addend: TensorID?
@@ -82,7 +83,10 @@ extension PlanBuilder {
     var tensor = graph.nodes[first].outputs[0]
     while true {
       switch follower(of: tensor, absorbed) {
-      case .none(let reason): return (result, reason)
+      case .none(let reason):
+        guard let nodes = swish(behind: tensor, absorbed) else { return (result, reason) }
+        result.append(Link(nodes: nodes, operation: .swish(1)))
+        tensor = graph.nodes[nodes[1]].outputs[0]
       case .node(let next):
         guard let link = link(next, behind: tensor, result) else { return (result, nil) }
         result.append(link)
@@ -91,10 +95,25 @@ extension PlanBuilder {
     }
   }
 
+  /// The two nodes of x * sigmoid(x) where nobody else reads `tensor`, x, or what lies between.
+  private func swish(behind tensor: TensorID, _ absorbed: Set<Int>) -> [Int]? {
+    func isHidden(_ tensor: TensorID) -> Bool {
+      !isGraphOutput[tensor.index] && !options.taps.contains(tensor) && simulatedGrid(tensor) == nil
+    }
+    let readers = consumers[tensor.index]
+    guard readers.count == 2, isHidden(tensor), let gate = readers.first(where: { graph[$0].op is Sigmoid }),
+      let product = readers.first(where: { graph[$0].op is ElementWiseMultiply }),
+      let factor = graph[gate].outputs.first, isHidden(factor), consumers[factor.index] == [product],
+      Set(graph[product].inputs) == [tensor, factor], !absorbed.contains(gate.index),
+      !absorbed.contains(product.index)
+    else { return nil }
+    return [gate.index, product.index]
+  }
+
   /// A node as a post-operation on `tensor`, behind others; nil where it is none.
   private func link(_ index: Int, behind tensor: TensorID, _ others: [Link]) -> Link? {
     let node = graph.nodes[index]
-    if let operation = curve(node.op) { return Link(node: index, operation: operation) }
+    if let operation = curve(node.op) { return Link(nodes: [index], operation: operation) }
     guard node.inputs.count == 2, let first = node.inputs[0], let second = node.inputs[1] else { return nil }
     let other = first == tensor ? second : first
     let (type, otherType) = (graph[tensor].type.logical, graph[other].type.logical)
@@ -104,12 +123,12 @@ extension PlanBuilder {
     if graph[other].constant != nil, let function = channelFunction(node.op, behind: others.last?.operation),
       otherType.count == 1 || (otherType.shape.last == type.shape.last && otherType.count == type.shape.last)
     {
-      return Link(node: index, operation: .channels(function), values: other)
+      return Link(nodes: [index], operation: .channels(function), values: other)
     }
     guard node.op is ElementWiseAdd, otherType == type, !others.contains(where: { $0.operation == .sum }) else {
       return nil
     }
-    return Link(node: index, operation: .sum, addend: other)
+    return Link(nodes: [index], operation: .sum, addend: other)
   }
 
   /// Functions of one number that oneDNN computes behind a product with the bits that it gives alone.
@@ -172,7 +191,7 @@ extension PlanBuilder {
           for consumed in kernel.consumedInputs where inputs.indices.contains(consumed) {
             if consumed < node.inputs.count { inputs[consumed] = nil }
           }
-          let nodes = [index] + links.map(\.node)
+          let nodes = [index] + links.flatMap(\.nodes)
           values = []
           return Group(
             nodes: nodes, inputs: inputs, outputs: graph.nodes[nodes[nodes.count - 1]].outputs,

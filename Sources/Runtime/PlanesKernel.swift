@@ -81,7 +81,8 @@ extension PlanesKernel {
     else { return false }
     switch op {
     case let op as Conv2d:
-      return op.group == 1 && op.dilation == [1, 1] && x.shape[3] <= 4 && w.shape[3] <= 8
+      return op.group == 1 && op.dilation == [1, 1] && op.stride.allSatisfy { $0 <= 16 } && x.shape[3] <= 4
+        && w.shape[3] <= 8
     case let op as DepthWiseConv2d:
       return op.dilation == [1, 1] && op.stride == [1, 1] && w.shape[3] == x.shape[3]
         && [1, 2, 4, 8].contains(x.shape[3])

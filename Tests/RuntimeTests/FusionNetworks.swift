@@ -33,7 +33,14 @@ extension NetworkMaker {
     let wide = try maker.add(
       ElementWiseDivide(), maker.constant([2], []),
       maker.add(ReluMinMax(minValue: 0.25, maxValue: 3), maker.add(ElementWiseAbs(), maker.add(Relu(), low))))
-    maker.graph.outputs = [try maker.add(ElementWiseMinimum(), maker.constant([9], []), wide), middle]
+    // Choices by a mask a row of a matrix, by one a channel, by one a row, by all.
+    var chosen = wide
+    for shape in [[7, 20], [20], [2, 5, 7, 1], [2, 5, 7, 20]] {
+      let truth = try maker.add(ElementWiseLess(), maker.constant(shape), maker.constant([0], []))
+      let other = shape.count == 1 ? middle : maker.constant([-1], [])
+      chosen = try maker.add(ElementWiseSelect(), truth, chosen, shape == [2, 5, 7, 1] ? maker.constant([20]) : other)
+    }
+    maker.graph.outputs = [try maker.add(ElementWiseMinimum(), maker.constant([9], []), chosen), middle]
     return maker
   }
 
@@ -50,6 +57,12 @@ extension NetworkMaker {
       y = try maker.add(
         function, index % 3 == 2 ? maker.depthwise(y) : maker.conv(y, 24, kernel: index % 2 == 0 ? 3 : 1))
     }
+    // x * sigmoid(x) with nobody else, and with somebody else, who reads x.
+    y = try maker.conv(y, 24)
+    y = try maker.add(ElementWiseMultiply(), maker.add(Sigmoid(), y), y)
+    y = try maker.conv(y, 24, kernel: 1)
+    let gated = try maker.add(ElementWiseMultiply(), y, maker.add(Sigmoid(), y))
+    y = try maker.add(ElementWiseAdd(), gated, y)
     // As equalization leaves a clamp: an upper bound of each channel.
     y = try maker.add(Relu(), maker.conv(y, 24))
     y = try maker.add(ElementWiseMinimum(), y, maker.constant([24]))

@@ -89,6 +89,10 @@ void qk_permute(const uint32_t *x, uint32_t *y, ptrdiff_t rank, const ptrdiff_t 
 void qk_copy_rows(const uint32_t *x, ptrdiff_t x_stride, uint32_t *y, ptrdiff_t y_stride, ptrdiff_t rows,
                   ptrdiff_t width);
 
+/// y = truth != 0 ? a : b over [rows, columns], elements of four bytes; y overlaps no operand.
+void qk_select(const uint8_t *truth, qk_layout truth_layout, const uint32_t *a, qk_layout a_layout,
+               const uint32_t *b, qk_layout b_layout, uint32_t *y, ptrdiff_t rows, ptrdiff_t columns);
+
 // MARK: Softmax and recurrent layers
 
 /// Softmax along rows of `size` numbers, for short ones; y may be x. `scratch` is memory for
