@@ -31,7 +31,7 @@ def check_networks(bench):
             "--output_dir", results, "--backend", backend)
         return agrees_with_onnx_runtime(folder / "model.onnx", folder / "list.txt", results)
 
-    def quantizes(name, least):
+    def quantizes(name, least, *options):
         """The least cosine of an output with float's; samples are those of the calibration."""
         # Boxes come in the order of scores that are nearly equal.
         wanted = "values.raw" if name == "detector" else "*.raw"
@@ -39,7 +39,8 @@ def check_networks(bench):
         bench.programs(
             "qquantize", "--input_dlc", folder / "model.dlc", "--input_list", folder / "list.txt",
             "--output_dlc", folder / "quantized.dlc", "--use_per_channel_quantization",
-            "--use_per_row_quantization", "--bias_bitwidth", "32", "--act_quantizer_calibration", "min-max")
+            "--use_per_row_quantization", "--bias_bitwidth", "32",
+            *(options or ("--act_quantizer_calibration", "min-max")))
         results = folder / "quantized"
         bench.programs(
             "qrun", "execute", folder / "quantized.dlc", "--input_list", folder / "list.txt",
@@ -63,3 +64,7 @@ def check_networks(bench):
                 bench.checks.run(f"network {name}: {backend} against ONNX Runtime", agrees, name, backend)
             if not name.startswith("light_"):
                 bench.checks.run(f"network {name}: min-max 8 bits against float", quantizes, name, 0.95)
+                bench.checks.run(
+                    f"network {name}: all algorithms, 8 bits against float", quantizes, name, 0.95,
+                    "--act_quantizer_calibration", "mse", "--apply_algorithms", "cle", "seqmse", "gptq",
+                    "bias_correction")

@@ -50,6 +50,10 @@ public struct FuseBias: Pass {
         }
         graph[layerID].inputs = [layer.inputs[0], layer.inputs[1], bias]
         graph[layerID].outputs = node.outputs
+        if let old = graph.batchNorms.removeValue(forKey: graph[input].name), let output = node.outputs.first {
+          graph.batchNorms[graph[output].name] = BatchNormStatistics(
+            beta: zip(old.beta, value.floats()).map { $0 + $1 }, gamma: old.gamma)
+        }
         graph.folded[graph[input].name] = "inside \(layer.name), before its bias"
         dropped.insert(index)
         break
@@ -91,4 +95,13 @@ public struct FuseBias: Pass {
       graph.nodes[index].inputs[1] = target
     }
   }
+}
+
+/// ``FuseBias`` once more, for sums behind a factor that went into the weights.
+public struct FuseBiasAgain: Pass {
+  public let name = "fuse-bias-again"
+  public let summary = "fuse-bias for sums behind a factor that went into the weights"
+  /// Makes the pass.
+  public init() {}
+  public func run(_ graph: consuming Graph) throws(Diagnostic) -> Graph { try FuseBias().run(graph) }
 }

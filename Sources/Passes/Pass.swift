@@ -21,9 +21,9 @@ public struct Pipeline: Sendable {
   /// What qconvert runs between import and container.
   public static let standard = Pipeline([
     FoldConstants(), FuseChannelShuffle(), SinkTransposes(), FoldConstantsAgain(), SinkReshapes(),
-    FoldBatchNorm(), FuseBias(),
+    FoldBatchNorm(), FuseBias(), FoldLayerScale(), FuseBiasAgain(),
     FoldPadding(), FuseLayerNorm(), FuseGelu(), CanonicalizeActivations(), AbsorbQuantization(),
-    FlattenIntoWeights(), SimplifyReshapes(),
+    FlattenIntoWeights(), SimplifyReshapes(), FoldSlices(), MergeDuplicates(), FoldFactors(),
     RemoveDeadCode(), RestoreNames(),
   ])
 

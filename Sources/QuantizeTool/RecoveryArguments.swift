@@ -107,7 +107,9 @@ extension QuantizeOptions {
   ) throws(Diagnostic) -> CalibrationSamples? {
     guard !recovery.wanted.isEmpty, let calibrating else { return nil }
     guard let path = configuration.inputList else { return calibrating }
-    let source = try SampleSource(try InputList(path: path), inputs: inputs)
+    let list = try InputList(path: path)
+    session.printer.report(list.idleOutputLines)
+    let source = try SampleSource(list, inputs: inputs)
     session.noteInputs([path] + source.paths)
     return CalibrationSamples(source: source, addedOutputs: [])
   }

@@ -85,6 +85,24 @@ struct ChannelWeights: Sendable {
     }
   }
 
+  /// Largest magnitude over the taps, and the number of these.
+  func magnitudes() -> (ChannelMagnitudes, taps: Int) {
+    let (depth, each): (Int, Int)
+    switch kind {
+    case .convolution(let groups): (depth, each) = (shape[shape.count - 2], max(1, outputChannels / max(groups, 1)))
+    case .matrix: (depth, each) = (inputChannels, outputChannels)
+    }
+    var result = [Float](repeating: 0, count: depth * outputChannels)
+    forEach { index, o, c in
+      let place = (c - o / each * depth) * outputChannels + o
+      result[place] = max(result[place], abs(values[index]))
+    }
+    return (
+      ChannelMagnitudes(result, depth: depth, outputs: outputChannels, outputsOfGroup: each),
+      values.count / max(result.count, 1)
+    )
+  }
+
   /// Multiplies all elements of each output channel.
   mutating func scaleOutputs(by factors: [Double]) {
     var result = values
@@ -117,6 +135,50 @@ struct ChannelWeights: Sendable {
       result[c % channels] = max(result[c % channels], Double(abs(values[index])))
     }
     return result
+  }
+}
+
+/// Largest magnitude of the weights between each output channel and each input channel that it reads.
+struct ChannelMagnitudes: Sendable {
+  /// [input of a group][output]
+  let values: [Float]
+  /// Inputs of a group.
+  let depth: Int
+  let outputs: Int
+  let outputsOfGroup: Int
+
+  /// Magnitudes of `depth` inputs by `outputs` outputs in groups of `outputsOfGroup`.
+  init(_ values: [Float], depth: Int, outputs: Int, outputsOfGroup: Int) {
+    self.values = values
+    self.depth = depth
+    self.outputs = outputs
+    self.outputsOfGroup = outputsOfGroup
+  }
+
+  /// For each output the input (counted over all groups) whose magnitude divided by `scale` is largest,
+  /// the first of equal ones.
+  func largest(_ scale: (Int) -> Double) -> [Int] {
+    var (best, at) = ([Float](repeating: -1, count: outputs), [Int32](repeating: 0, count: outputs))
+    values.withUnsafeBufferPointer { values in
+      best.withUnsafeMutableBufferPointer { best in
+        at.withUnsafeMutableBufferPointer { at in
+          for first in stride(from: 0, to: outputs, by: outputsOfGroup) {
+            let start = first / outputsOfGroup * depth
+            for i in 0..<depth {
+              let factor = Float(1 / scale(start + i))
+              let row = i * outputs
+              for o in first..<min(first + outputsOfGroup, outputs) {
+                let value = values[row + o] * factor
+                let isLarger = value > best[o]
+                best[o] = isLarger ? value : best[o]
+                at[o] = isLarger ? Int32(truncatingIfNeeded: start + i) : at[o]
+              }
+            }
+          }
+        }
+      }
+    }
+    return at.map(Int.init)
   }
 }
 

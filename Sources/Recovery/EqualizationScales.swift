@@ -14,24 +14,12 @@ extension EqualizationSession {
     var noises: [LayerNoise] = []
     for (index, layer) in layers.enumerated() where byConsumer[index] != nil || byProducer[index] != nil {
       guard let weights = ChannelWeights(layer, of: graph) else { continue }
-      var largest: [UInt64: Int] = [:]
-      var entries: [(input: Int32, output: Int32, magnitude: Double)] = []
-      largest.reserveCapacity(weights.values.count)
-      weights.forEach { place, o, c in
-        let key = UInt64(UInt32(o)) << 32 | UInt64(UInt32(c))
-        let magnitude = Double(abs(weights.values[place]))
-        if let known = largest[key] {
-          entries[known].magnitude = max(entries[known].magnitude, magnitude)
-        } else {
-          largest[key] = entries.count
-          entries.append((Int32(c), Int32(o), magnitude))
-        }
-      }
+      let (magnitudes, taps) = weights.magnitudes()
       let isRow = layer.isRow(in: graph)
       noises.append(
         LayerNoise(
-          entries: entries, importance: importance.channels(layer.output, count: weights.outputChannels),
-          taps: Double(weights.values.count) / Double(max(entries.count, 1)),
+          weights: magnitudes, importance: importance.channels(layer.output, count: weights.outputChannels),
+          taps: Double(taps),
           variance: moments[layer.input]?.variance ?? [Double](repeating: 1, count: weights.inputChannels),
           steps: Double((1 << (quantizer.weightsBitwidth - 1)) - 1),
           isPerChannel: isRow ? quantizer.perRow : quantizer.perChannel,

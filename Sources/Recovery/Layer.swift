@@ -33,7 +33,9 @@ struct Layer: Sendable {
       }
       return Layer(
         node: index, name: node.name, input: input, weight: weight,
-        bias: node.inputs.count > 2 ? node.inputs[2] : nil, output: output, result: result, lastNode: last)
+        // The third operand of a recurrence is another weight.
+        bias: node.op.quantization.input(2) == .bias && node.inputs.count > 2 ? node.inputs[2] : nil, output: output,
+        result: result, lastNode: last)
     }
   }
 }

@@ -63,6 +63,13 @@ extension LayerWork {
     }
   }
 
+  /// Groups whose patches are gathered together: their values lie side by side.
+  private static let groupsAtOnce = 16
+
+  private static func blocks(_ groups: Int) -> [Range<Int>] {
+    stride(from: 0, to: groups, by: groupsAtOnce).map { $0..<min($0 + groupsAtOnce, groups) }
+  }
+
   /// Quantized inputs and float results at drawn positions of all samples, in a drawn order.
   private func rows(
     _ patches: Patches, _ matrix: WeightMatrix, _ floatRunner: StageRunner
@@ -70,7 +77,7 @@ extension LayerWork {
     let (depth, groups) = (matrix.depth, matrix.groups)
     let channels = matrix.rowCount
     // At most 512 MB, whatever may be kept: the result must not depend on the memory at hand.
-    let wanted = max(1, min(Self.learnedPositions, (512 << 20) / (4 * (2 * groups * depth + channels))))
+    let wanted = max(1, min(Self.learnedPositions, (512 << 20) / (4 * (groups * depth + channels))))
     let each = max(1, min(patches.positions, (wanted + walk.samples.count - 1) / walk.samples.count))
     let total = each * walk.samples.count
     var order = Array(0..<total)
@@ -81,47 +88,63 @@ extension LayerWork {
     let places = order
     let (seed, number) = (walk.options.seed, index)
     let inputs = SharedFloats(count: total * groups * depth)
-    let floatInputs = SharedFloats(count: total * groups * depth)
     let results = SharedFloats(count: total * channels)
+    // A sum of the inputs for each sample, added up in their order.
+    let sums = SharedFloats(count: walk.samples.count * groups * depth)
+    let floatSums = SharedFloats(count: walk.samples.count * groups * depth)
     @Sendable func positions(_ rank: Int) -> [Int] {
       var generator = SeededGenerator(seed: seed, number, rank)
       return patches.chosen(each, &generator)
     }
-    @Sendable func put(_ bytes: Bytes, _ rank: Int, into target: SharedFloats) {
-      let ready = bytes.aligned(to: 4)
+    try runner.forEach([layer.input], upTo: layer.node) { (rank: Int, values: [Bytes]) throws(Diagnostic) in
+      let ready = values[0].aligned(to: 4)
       let chosen = positions(rank)
-      var gathered = [Float](repeating: 0, count: chosen.count * depth)
-      gathered.withUnsafeMutableBufferPointer { gathered in
-        guard let from = gathered.baseAddress else { return }
-        for group in 0..<groups {
+      let sum = sums.base + rank * groups * depth
+      sum.initialize(repeating: 0, count: groups * depth)
+      for block in Self.blocks(groups) {
+        for (row, position) in chosen.enumerated() {
+          let place = inputs.base + (block.lowerBound * total + places[rank * each + row]) * depth
           patches.gather(
-            ready.base.assumingMemoryBound(to: Float.self), positions: chosen, group: group, into: from)
-          for row in chosen.indices {
-            let place = group * total + places[rank * each + row]
-            (target.base + place * depth).update(from: from + row * depth, count: depth)
+            ready.base.assumingMemoryBound(to: Float.self), position: position, groups: block, into: place,
+            groupStride: total * depth)
+          for group in block {
+            let (from, to) = (place + (group - block.lowerBound) * total * depth, sum + group * depth)
+            for k in 0..<depth { to[k] += from[k] }
           }
         }
       }
       withExtendedLifetime(ready) {}
     }
-    try runner.forEach([layer.input], upTo: layer.node) { (rank: Int, values: [Bytes]) throws(Diagnostic) in
-      put(values[0], rank, into: inputs)
-    }
     try floatRunner.forEach([float.input, float.result], upTo: float.lastNode + 1) {
       (rank: Int, values: [Bytes]) throws(Diagnostic) in
-      put(values[0], rank, into: floatInputs)
-      let ready = values[1].aligned(to: 4)
-      let from = ready.base.assumingMemoryBound(to: Float.self)
-      for (row, position) in positions(rank).enumerated() {
-        (results.base + places[rank * each + row] * channels).update(
+      let (ready, made) = (values[0].aligned(to: 4), values[1].aligned(to: 4))
+      let chosen = positions(rank)
+      let sum = floatSums.base + rank * groups * depth
+      sum.initialize(repeating: 0, count: groups * depth)
+      var patch = [Float](repeating: 0, count: Self.groupsAtOnce * depth)
+      patch.withUnsafeMutableBufferPointer { patch in
+        guard let place = patch.baseAddress else { return }
+        for block in Self.blocks(groups) {
+          for position in chosen {
+            patches.gather(
+              ready.base.assumingMemoryBound(to: Float.self), position: position, groups: block, into: place,
+              groupStride: depth)
+            let to = sum + block.lowerBound * depth
+            for k in 0..<block.count * depth { to[k] += place[k] }
+          }
+        }
+      }
+      let from = made.base.assumingMemoryBound(to: Float.self)
+      for (row, position) in chosen.enumerated() {
+        (results.base + places[rank * each + row] * channels).initialize(
           from: from + position * channels, count: channels)
       }
-      withExtendedLifetime(ready) {}
+      withExtendedLifetime((ready, made)) {}
     }
     return LayerRows(
       count: total, depth: depth, channels: channels, inputs: inputs, results: results,
-      means: inputs.means(groups: groups, rows: total, depth: depth),
-      floatMeans: floatInputs.means(groups: groups, rows: total, depth: depth))
+      means: sums.means(samples: walk.samples.count, of: groups * depth, rows: total),
+      floatMeans: floatSums.means(samples: walk.samples.count, of: groups * depth, rows: total))
   }
 }
 
@@ -145,21 +168,19 @@ final class SharedFloats: @unchecked Sendable {
   let base: UnsafeMutablePointer<Float>
   let count: Int
 
+  /// Memory for `count` floats, all of which are to be written before they are read.
   init(count: Int) {
     self.count = count
     base = .allocate(capacity: max(count, 1))
-    base.initialize(repeating: 0, count: max(count, 1))
   }
 
   deinit { base.deallocate() }
 
-  func means(groups: Int, rows: Int, depth: Int) -> [Double] {
-    var result = [Double](repeating: 0, count: groups * depth)
-    for group in 0..<groups {
-      for row in 0..<rows {
-        let x = base + (group * rows + row) * depth
-        for k in 0..<depth { result[group * depth + k] += Double(x[k]) }
-      }
+  /// Means over all rows of sums of `count` values that every sample has, [sample][value].
+  func means(samples: Int, of count: Int, rows: Int) -> [Double] {
+    var result = [Double](repeating: 0, count: count)
+    for sample in 0..<samples {
+      for index in 0..<count { result[index] += Double(base[sample * count + index]) }
     }
     return result.map { $0 / Double(max(rows, 1)) }
   }
@@ -185,26 +206,24 @@ extension Graph {
   }
 }
 
-/// Learns the rounding of some rows of one group. Elements lie in vectors of sixteen; the last may have
-/// some to spare, whose slope is 0.
+/// Learns the rounding of some rows of one group.
 private struct RoundingLearner {
-  typealias Floats = VectorMath.Floats
   let rows: Range<Int>
   let depth: Int
   let bias: [Float]
   let clamp: (low: Float, high: [Float])?
   let options: RecoveryOptions
-  private let count: Int
-  private let scales: [Floats]
-  private let low: [Floats]
-  private let high: [Floats]
+  private let scales: [Float]
+  private let low: [Float]
+  private let high: [Float]
   /// floor(w / s), and what is learned.
-  private let floors: [Floats]
-  private var variables: [Floats]
-  private var sigmoids: [Floats]
+  private let floors: [Float]
+  private var variables: [Float]
+  private var sigmoids: [Float]
 
-  private static let (stretchLow, stretchHigh): (Float, Float) = (-0.1, 1.1)
-  private static let width = stretchHigh - stretchLow
+  private static let stretchLow: Float = -0.1
+  private static let stretchHigh: Float = 1.1
+  private static let width: Float = stretchHigh - stretchLow
 
   init(
     weights: [Float], grids: RowGrids, rows: Range<Int>, depth: Int, bias: [Float],
@@ -215,23 +234,12 @@ private struct RoundingLearner {
     self.bias = bias
     self.options = options
     self.clamp = clamp.map { ($0.low, Array($0.high[rows])) }
-    count = rows.count * depth
-    let first = rows.lowerBound * depth
-    let number = (count + 15) / 16
-    func vectors(_ value: (Int) -> Float) -> [Floats] {
-      (0..<number).map { place in
-        var vector = Floats(repeating: 0)
-        for lane in 0..<16 where place * 16 + lane < rows.count * depth {
-          vector[lane] = value(first + place * 16 + lane)
-        }
-        return vector
-      }
-    }
-    scales = vectors { grids.scales[$0] }
-    low = vectors { grids.low[Int(grids.grids[$0])] }
-    high = vectors { grids.high[Int(grids.grids[$0])] }
-    floors = vectors { (weights[$0] / grids.scales[$0]).rounded(.down) }
-    variables = vectors { index in
+    let elements = rows.lowerBound * depth..<rows.upperBound * depth
+    scales = elements.map { grids.scales[$0] }
+    low = elements.map { grids.low[Int(grids.grids[$0])] }
+    high = elements.map { grids.high[Int(grids.grids[$0])] }
+    floors = elements.map { (weights[$0] / grids.scales[$0]).rounded(.down) }
+    variables = elements.map { index in
       let step = weights[index] / grids.scales[index]
       // h(V) is the fraction: the weight starts where it is.
       let share = (step - step.rounded(.down) - Self.stretchLow) / Self.width
@@ -242,17 +250,13 @@ private struct RoundingLearner {
 
   /// The whole numbers that the present state says.
   var rounded: [Float] {
-    (0..<count).map { index in
-      let (place, lane) = (index / 16, index % 16)
-      let code = floors[place][lane] + (variables[place][lane] >= 0 ? 1 : 0)
-      return min(max(code, low[place][lane]), high[place][lane])
-    }
+    floors.indices.map { min(max(floors[$0] + (variables[$0] >= 0 ? 1 : 0), low[$0]), high[$0]) }
   }
 
   mutating func run(_ data: LayerRows, group: Int) throws(Diagnostic) {
     let outputsCount = rows.count
     let batch = min(options.batchPositions, data.count)
-    var soft = [Floats](repeating: Floats(repeating: 0), count: floors.count)
+    var soft = [Float](repeating: 0, count: floors.count)
     var slope = soft
     var gradient = soft
     var first = soft
@@ -266,12 +270,12 @@ private struct RoundingLearner {
       soften(&soft, &slope)
       let x = inputs + start * depth
       var failure: Diagnostic?
-      soft.withUnsafeBytes { weights in
+      soft.withUnsafeBufferPointer { weights in
         outputs.withUnsafeMutableBufferPointer { y in
-          gradient.withUnsafeMutableBytes { target in
-            guard let w = weights.baseAddress?.assumingMemoryBound(to: Float.self), let result = y.baseAddress,
-              let g = target.baseAddress?.assumingMemoryBound(to: Float.self)
-            else { return }
+          gradient.withUnsafeMutableBufferPointer { target in
+            guard let w = weights.baseAddress, let result = y.baseAddress, let g = target.baseAddress else {
+              return
+            }
             do throws(Diagnostic) {
               try multiply(
                 MatrixView(x, stride: depth), MatrixView(w, stride: depth, transposed: true), rows: batch,
@@ -296,17 +300,31 @@ private struct RoundingLearner {
   }
 
   /// Soft-rounded weights, and their slope by the variables.
-  private mutating func soften(_ soft: inout [Floats], _ slope: inout [Floats]) {
-    let (zero, one) = (Floats(repeating: 0), Floats(repeating: 1))
-    for index in floors.indices {
-      let sigmoid = VectorMath.sigmoid(variables[index])
-      sigmoids[index] = sigmoid
-      let stretched = sigmoid * Self.width + Self.stretchLow
-      let code = floors[index] + stretched.clamped(lowerBound: zero, upperBound: one)
-      let limited = code.clamped(lowerBound: low[index], upperBound: high[index])
-      soft[index] = limited * scales[index]
-      let isFree = (stretched .> zero) .& (stretched .< one) .& (code .== limited)
-      slope[index] = zero.replacing(with: sigmoid * (1 - sigmoid) * Self.width, where: isFree)
+  private mutating func soften(_ soft: inout [Float], _ slope: inout [Float]) {
+    let count = self.floors.count
+    variables.withUnsafeBufferPointer { variables in
+      sigmoids.withUnsafeMutableBufferPointer { sigmoids in
+        for index in 0..<count { sigmoids[index] = VectorMath.sigmoid(variables[index]) }
+      }
+    }
+    let (ownFloors, ownLow, ownHigh, ownScales) = (self.floors, self.low, self.high, self.scales)
+    let (floors, low, high, scales) = (ownFloors.span, ownLow.span, ownHigh.span, ownScales.span)
+    sigmoids.withUnsafeBufferPointer { sigmoids in
+      soft.withUnsafeMutableBufferPointer { soft in
+        slope.withUnsafeMutableBufferPointer { slope in
+          for index in 0..<count {
+            let sigmoid = sigmoids[index]
+            let stretched = sigmoid * Self.width + Self.stretchLow
+            let inside = VectorMath.clamped(stretched, 0, 1)
+            let code = floors[unchecked: index] + inside
+            let limited = VectorMath.clamped(code, low[unchecked: index], high[unchecked: index])
+            soft[index] = limited * scales[unchecked: index]
+            let gain = sigmoid * (1 - sigmoid) * Self.width
+            let free = stretched == inside ? gain : 0
+            slope[index] = code == limited ? free : 0
+          }
+        }
+      }
     }
   }
 
@@ -322,10 +340,14 @@ private struct RoundingLearner {
           for c in 0..<count { own[c] = factor * (own[c] + bias[c] - target[c]) }
           continue
         }
+        let low = clamp.low
         clamp.high.withUnsafeBufferPointer { high in
           for c in 0..<count {
             let value = own[c] + bias[c]
-            own[c] = value > clamp.low && value < high[c] ? factor * (value - target[c]) : 0
+            // Products, not a branch: so the loop becomes vector instructions.
+            let above: Float = value > low ? factor : 0
+            let below: Float = value < high[c] ? 1 : 0
+            own[c] = (value - target[c]) * above * below
           }
         }
       }
@@ -334,25 +356,33 @@ private struct RoundingLearner {
 
   /// One step of Adam (Kingma, Ba 1412.6980).
   private mutating func step(
-    _ number: Int, _ gradient: [Floats], _ slope: [Floats], _ first: inout [Floats], _ second: inout [Floats],
+    _ number: Int, _ gradient: [Float], _ slope: [Float], _ first: inout [Float], _ second: inout [Float],
     beta: Float?
   ) {
     let rate = Float(options.learningRate) / (1 - powf(0.9, Float(number)))
     let correction = 1 / (1 - powf(0.999, Float(number)))
-    let weight = Float(options.regularization)
-    let (one, tiny) = (Floats(repeating: 1), Floats(repeating: 1e-20))
-    for index in variables.indices {
-      var g = gradient[index] * scales[index] * slope[index]
-      if let beta {
-        let centred = 2 * (sigmoids[index] * Self.width + Self.stretchLow) - 1
-        let size = centred.replacing(with: -centred, where: centred .< 0)
-        // Derivative of 1 - |2h - 1|^beta by V.
-        let power = VectorMath.exp2(VectorMath.log2(pointwiseMax(size, tiny)) * (beta - 1))
-        g -= one.replacing(with: -one, where: centred .< 0) * power * slope[index] * (weight * 2 * beta)
+    let (exponent, weight) = ((beta ?? 2) - 1, Float(beta == nil ? 0 : options.regularization) * 2 * (beta ?? 0))
+    let count = variables.count
+    let (ownScales, ownSigmoids) = (self.scales, self.sigmoids)
+    let (gradient, slope, scales, sigmoids) = (gradient.span, slope.span, ownScales.span, ownSigmoids.span)
+    variables.withUnsafeMutableBufferPointer { variables in
+      first.withUnsafeMutableBufferPointer { first in
+        second.withUnsafeMutableBufferPointer { second in
+          for index in 0..<count {
+            // Derivative of 1 - |2h - 1|^beta by V.
+            let centred = 2 * (sigmoids[unchecked: index] * Self.width + Self.stretchLow) - 1
+            let size = abs(centred) < 1e-20 ? 1e-20 : abs(centred)
+            let power = VectorMath.exp2(VectorMath.log2(size) * exponent)
+            let pull = (centred < 0 ? -weight : weight) * power
+            let g = (gradient[unchecked: index] * scales[unchecked: index] - pull) * slope[unchecked: index]
+            let mean = 0.9 * first[index] + 0.1 * g
+            let square = 0.999 * second[index] + 0.001 * g * g
+            first[index] = mean
+            second[index] = square
+            variables[index] -= rate * mean / (VectorMath.squareRoot(square * correction) + 1e-8)
+          }
+        }
       }
-      first[index] = 0.9 * first[index] + 0.1 * g
-      second[index] = 0.999 * second[index] + 0.001 * g * g
-      variables[index] -= rate * first[index] / ((second[index] * correction).squareRoot() + 1e-8)
     }
   }
 }

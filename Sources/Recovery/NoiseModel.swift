@@ -5,8 +5,8 @@ import Quantizer
 
 /// What the noise objective needs to know of a layer.
 struct LayerNoise: Sendable {
-  /// Largest magnitude of a weight between input channel c and output channel o: (c, o, magnitude).
-  var entries: [(input: Int32, output: Int32, magnitude: Double)]
+  /// Largest magnitude of a weight between each output channel and the inputs of its group.
+  var weights: ChannelMagnitudes
   /// Importance of noise in each output, as it leaves the layer.
   var importance: [Double]
   /// For each output, taps times the variance of each input channel that it reads: what (c, o) adds.
@@ -123,35 +123,37 @@ struct NoiseModel: Sendable {
     func inScale(_ c: Int) -> Double { tin.isEmpty ? 1 : tin[c % period] }
     var part = Part(
       byInput: [Double](repeating: 0, count: tin.count), byOutput: [Double](repeating: 0, count: tout.count))
-    // Largest scaled weight: of each output, or of all; and the input noise that each output adds up.
-    var largest = [Double](repeating: 0, count: outputs)
-    var at = [Int](repeating: -1, count: outputs)
-    var energy = [Double](repeating: 0, count: outputs)
-    for entry in layer.entries {
-      let (c, o) = (Int(entry.input), Int(entry.output))
-      let t = inScale(c)
-      let magnitude = entry.magnitude / t
-      if magnitude > largest[o] { (largest[o], at[o]) = (magnitude, c) }
-      energy[o] += layer.variance[c] * t * t
+    let (depth, each) = (layer.weights.depth, layer.weights.outputsOfGroup)
+    // The input noise that the outputs of a group add up, and the largest scaled weight of each output.
+    var energy = [Double](repeating: 0, count: (outputs + each - 1) / each)
+    for g in energy.indices {
+      for c in g * depth..<(g + 1) * depth { energy[g] += layer.variance[c] * inScale(c) * inScale(c) }
+    }
+    let at = layer.weights.largest { inScale($0) }
+    let largest = at.indices.map { o -> Double in
+      Double(layer.weights.values[(at[o] - o / each * depth) * outputs + o]) / inScale(at[o])
+    }
+    /// What more energy of the inputs would add, by groups.
+    func addEnergy(_ weightOf: [Double]) {
+      guard !tin.isEmpty else { return }
+      for g in energy.indices {
+        for c in g * depth..<(g + 1) * depth {
+          part.byInput[c % period] += 2 * weightOf[g] * layer.variance[c] * inScale(c) * inScale(c)
+        }
+      }
     }
     let steps = layer.steps * layer.steps * 12
     if layer.isPerChannel {
       // The output's own scale is in its step and in its units: it cancels.
-      var weightOf = [Double](repeating: 0, count: outputs)
+      var weightOf = energy.map { _ in 0.0 }
       for o in 0..<outputs {
         let unit = largest[o] * largest[o] / steps * layer.taps
-        let noise = layer.importance[o] * unit * energy[o]
+        let noise = layer.importance[o] * unit * energy[o / each]
         part.noise += noise
-        weightOf[o] = layer.importance[o] * unit
-        if at[o] >= 0, !tin.isEmpty { part.byInput[at[o] % period] -= 2 * noise }
+        weightOf[o / each] += layer.importance[o] * unit
+        if !tin.isEmpty { part.byInput[at[o] % period] -= 2 * noise }
       }
-      if !tin.isEmpty {
-        for entry in layer.entries {
-          let (c, o) = (Int(entry.input), Int(entry.output))
-          let t = inScale(c)
-          part.byInput[c % period] += 2 * weightOf[o] * layer.variance[c] * t * t
-        }
-      }
+      addEnergy(weightOf)
       return part
     }
     var (whole, output) = (0.0, -1)
@@ -161,23 +163,18 @@ struct NoiseModel: Sendable {
     }
     guard output >= 0 else { return part }
     let unit = whole * whole / steps * layer.taps
-    var shares = [Double](repeating: 0, count: outputs)
+    var shares = energy.map { _ in 0.0 }
     for o in 0..<outputs {
       let t = tout.isEmpty ? 1 : tout[o]
-      shares[o] = layer.importance[o] / (t * t)
-      let noise = unit * shares[o] * energy[o]
+      let share = layer.importance[o] / (t * t)
+      shares[o / each] += unit * share
+      let noise = unit * share * energy[o / each]
       part.noise += noise
       if !tout.isEmpty { part.byOutput[o] -= 2 * noise }
     }
     if !tout.isEmpty { part.byOutput[output] += 2 * part.noise }
-    if !tin.isEmpty {
-      if at[output] >= 0 { part.byInput[at[output] % period] -= 2 * part.noise }
-      for entry in layer.entries {
-        let (c, o) = (Int(entry.input), Int(entry.output))
-        let t = inScale(c)
-        part.byInput[c % period] += 2 * unit * shares[o] * layer.variance[c] * t * t
-      }
-    }
+    if !tin.isEmpty { part.byInput[at[output] % period] -= 2 * part.noise }
+    addEnergy(shares)
     return part
   }
 }

@@ -120,29 +120,45 @@ struct Patches: Sendable {
     _ input: UnsafePointer<Float>, positions chosen: [Int], group: Int,
     into target: UnsafeMutablePointer<Float>
   ) {
+    for (row, position) in chosen.enumerated() {
+      gather(input, position: position, groups: group..<group + 1, into: target + row * depth, groupStride: 0)
+    }
+  }
+
+  /// Copies the `depth` inputs that some groups have at one position to `target`, the next group's
+  /// `groupStride` floats behind.
+  @inline(__always)
+  func gather(
+    _ input: UnsafePointer<Float>, position: Int, groups: Range<Int>, into target: UnsafeMutablePointer<Float>,
+    groupStride: Int
+  ) {
     switch source {
     case .rows:
-      for (row, position) in chosen.enumerated() {
-        (target + row * depth).update(from: input + position * depth, count: depth)
-      }
+      target.initialize(from: input + position * depth, count: depth)
     case .window(let geometry, let height, let width, let channels, let perGroup, let outHeight, let outWidth):
-      let first = group * perGroup
-      for (row, position) in chosen.enumerated() {
-        var to = target + row * depth
-        let image = position / (outHeight * outWidth)
-        let (oy, ox) = (position / outWidth % outHeight, position % outWidth)
-        for ky in 0..<geometry.filter[0] {
-          let iy = oy * geometry.stride[0] + ky * geometry.dilation[0] - geometry.pads[0]
-          for kx in 0..<geometry.filter[1] {
-            let ix = ox * geometry.stride[1] + kx * geometry.dilation[1] - geometry.pads[2]
-            if iy < 0 || iy >= height || ix < 0 || ix >= width {
-              to.update(repeating: 0, count: perGroup)
-            } else {
-              let from = input + ((image * height + iy) * width + ix) * channels + first
-              if perGroup == 1 { to[0] = from[0] } else { to.update(from: from, count: perGroup) }
+      let first = groups.lowerBound * perGroup
+      var to = target
+      let image = position / (outHeight * outWidth)
+      let (oy, ox) = (position / outWidth % outHeight, position % outWidth)
+      for ky in 0..<geometry.filter[0] {
+        let iy = oy * geometry.stride[0] + ky * geometry.dilation[0] - geometry.pads[0]
+        for kx in 0..<geometry.filter[1] {
+          let ix = ox * geometry.stride[1] + kx * geometry.dilation[1] - geometry.pads[2]
+          let isInside = iy >= 0 && iy < height && ix >= 0 && ix < width
+          let from = input + (isInside ? ((image * height + iy) * width + ix) * channels + first : 0)
+          if perGroup == 1 {
+            for g in 0..<groups.count { to[g * groupStride] = isInside ? from[g] : 0 }
+          } else {
+            for g in 0..<groups.count {
+              let place = to + g * groupStride
+              if isInside {
+                place.initialize(from: from + g * perGroup, count: perGroup)
+              } else {
+                place.initialize(repeating: 0, count: perGroup)
+              }
             }
-            to += perGroup
           }
+          to += perGroup
         }
       }
     }

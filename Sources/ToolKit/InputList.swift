@@ -91,6 +91,16 @@ public struct InputList: Sendable, Hashable {
     if let error = Diagnostic.combining(errors) { throw error }
   }
 
+  /// A warning for each line that names outputs, for commands that have no use for them.
+  public var idleOutputLines: [Diagnostic] {
+    [("#", outputLayers), ("%", outputTensors)].filter { !$0.1.isEmpty }.map { sign, names in
+      Diagnostic(
+        "option-without-effect",
+        "the \(sign) line names outputs (\(names.count)), which this command does not ask for", at: .init(file: file),
+        severity: .warning)
+    }
+  }
+
   private static func placement(
     isLayers: Bool, names: [String], afterSample: Bool, layersLine: Int?, tensorsLine: Int?
   ) -> String? {

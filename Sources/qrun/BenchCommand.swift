@@ -55,7 +55,7 @@ struct BenchCommand: ToolCommand {
       try ContainerReader.read(path: container.path, registry: .standard).graph
     }
     session.printer.report(engine.optionsWithoutEffect([graph]))
-    let samples = try loadSamples(graph)
+    let samples = try loadSamples(graph, session)
     let plan = try session.phase("prepare") { () throws(Diagnostic) in
       try engine.prepare(graph)
     }
@@ -87,10 +87,11 @@ struct BenchCommand: ToolCommand {
   }
 
   /// The first samples of the list, or one made-up sample.
-  private func loadSamples(_ graph: Graph) throws(Diagnostic) -> [[Bytes]] {
+  private func loadSamples(_ graph: Graph, _ session: ToolSession) throws(Diagnostic) -> [[Bytes]] {
     if let inputList {
-      let source = try SampleSource(
-        try InputList(path: inputList), inputs: SampleInput.inputs(of: graph))
+      let list = try InputList(path: inputList)
+      session.printer.report(list.idleOutputLines)
+      let source = try SampleSource(list, inputs: SampleInput.inputs(of: graph))
       var samples: [[Bytes]] = []
       for index in 0..<min(source.count, 16) { samples.append(try source.load(index)) }
       return samples

@@ -76,8 +76,10 @@ struct CompareCommand: ToolCommand {
     let reference = try session.phase("read") { () throws(Diagnostic) in
       try ReferenceModel.load(against: against, container: graph, path: container.path, session)
     }
+    let list = try InputList(path: inputList)
+    session.printer.report(list.idleOutputLines)
     let source = try session.phase("check samples") { () throws(Diagnostic) in
-      try SampleSource(try InputList(path: inputList), inputs: SampleInput.inputs(of: graph))
+      try SampleSource(list, inputs: SampleInput.inputs(of: graph))
     }
     session.noteInputs(source.paths)
     var options = ComparisonOptions()

@@ -43,6 +43,7 @@ struct EvaluateCommand: ToolCommand {
   func perform(in session: ToolSession) throws(Diagnostic) -> ExitStatus {
     let ranks = topK.split(separator: ",").compactMap { Int($0) }
     let list = try InputList(path: inputList)
+    session.printer.report(list.idleOutputLines)
     let classes = try LabelFile(path: labels, list: list).classes
     var classifiers: [Classifier] = []
     for path in containers {

@@ -203,7 +203,9 @@ import Testing
     let (inputs, middle, outputs) = (3, 4, 2)
     func layer(_ from: Int, _ to: Int, _ input: Int?, _ output: Int?) -> LayerNoise {
       LayerNoise(
-        entries: (0..<(from * to)).map { (Int32($0 % from), Int32($0 / from), Double(abs(random.normal())) + 0.1) },
+        weights: ChannelMagnitudes(
+          (0..<(from * to)).map { _ in Float(abs(random.normal())) + 0.1 }, depth: from, outputs: to,
+          outputsOfGroup: to),
         importance: (0..<to).map { _ in random.unit() + 0.5 }, taps: 9,
         variance: (0..<from).map { _ in random.unit() + 0.5 }, steps: 7, isPerChannel: perChannel,
         inputBoundary: input, outputBoundary: output)

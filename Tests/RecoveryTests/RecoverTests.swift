@@ -57,6 +57,27 @@ import Testing
     #expect(after > before + (algorithms == [.biasCorrection] ? 0.3 : 1.5), "\(before) dB -> \(after) dB")
   }
 
+  /// The second weight of a recurrence is no bias: it keeps its grids.
+  @Test func recurrencesKeepTheirWeights() throws {
+    var maker = NetworkMaker(seed: 4, input: [5, 1, 6])
+    let input = maker.constant(maker.random.normals(16 * 6, 0.4), [1, 16, 6], "w")
+    let recurrent = maker.constant(maker.random.normals(16 * 4, 0.4), [1, 16, 4], "r")
+    try maker.add(
+      OperatorRegistry.standard.make(
+        "Lstm",
+        [
+          Attribute("hidden_size", .int(4)), Attribute("direction", .string("forward")),
+          Attribute("activations", .string("sigmoid tanh tanh")), Attribute("activation_alpha", .floats([0, 0, 0])),
+          Attribute("activation_beta", .floats([0, 0, 0])), Attribute("clip", .float(0)),
+          Attribute("linear_before_reset", .bool(false)), Attribute("input_forget", .bool(false)),
+        ]), input, recurrent)
+    let graph = maker.finish()
+    let result = try recover(graph, quantizer(8), options(.biasCorrection, .gptq)).materialized()
+    #expect(result.verify() == [])
+    let id = try #require(result.tensor(named: "r"))
+    #expect(result[id].encoding?.channels.count == 16)
+  }
+
   /// Means before the activation, or after it, are those of the float network on the samples.
   @Test(arguments: [BiasMatch.pre, .post])
   func meansAreThoseOfTheFloatNetwork(match: BiasMatch) throws {

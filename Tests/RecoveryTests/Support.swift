@@ -41,8 +41,11 @@ struct NetworkMaker {
     let inputs: [TensorID?] = [last] + others
     let types = try op.infer(inputs.map { $0.map { graph[$0].type } })
     let number = graph.nodes.count
-    last = graph.add(Tensor(name: "t\(number)", type: types[0]))
-    graph.nodes.append(Node(name: "n\(number)", op: op, inputs: inputs, outputs: [last]))
+    let outputs = types.enumerated().map { place, type in
+      graph.add(Tensor(name: place == 0 ? "t\(number)" : "t\(number)_\(place)", type: type))
+    }
+    last = outputs[0]
+    graph.nodes.append(Node(name: "n\(number)", op: op, inputs: inputs, outputs: outputs))
   }
 
   private var channels: Int { graph[last].type.shape.last ?? 1 }
