@@ -32,6 +32,8 @@ let package = Package(
     .target(
       name: "COneDNN", linkerSettings: [.linkedLibrary("dnnl"), .linkedLibrary("gomp")]),
 
+    .target(name: "CIntegers"),
+
     // Layers.
     .target(name: "IR"),
     .target(name: "Operators", dependencies: ["IR"]),
@@ -39,7 +41,7 @@ let package = Package(
     .target(name: "ONNXModel", dependencies: ["IR", "Operators", "COnnxProto"]),
     .target(name: "ONNXExport", dependencies: ["IR", "Operators", "COnnxProto"]),
     .target(name: "Container", dependencies: ["IR", "CDLCSchema", "CZlib"]),
-    .target(name: "Runtime", dependencies: ["IR", "Operators", "COneDNN"]),
+    .target(name: "Runtime", dependencies: ["IR", "Operators", "COneDNN", "CIntegers"]),
     .target(name: "EncodingFiles", dependencies: ["IR"]),
     .target(name: "Calibration", dependencies: ["IR"]),
     .target(
