@@ -129,6 +129,10 @@ extension IntegerAccumulation {
   }
 
   private func oneDNNKernel() throws(Diagnostic) -> IntegerAccumulationKernel {
+    if hasGaps {
+      // oneDNN 2.6 leaves positions that no weight reaches as they were.
+      throw Diagnostic("onednn", "the transposed windows leave gaps")
+    }
     let border = border
     let axes = axes(border)
     // Weights of more than a byte, and on processors that add pairs of products in 16 bits weights of more
@@ -170,6 +174,15 @@ extension IntegerAccumulation {
     case .slopes(let slopes): return Set(slopes).count == 1
     case .hardSwish: return false
     }
+  }
+
+  /// Whether some positions of a transposed convolution's output see no input.
+  private var hasGaps: Bool {
+    guard case .transposed(let window, _) = form else { return false }
+    let (one, small) = ([1] + output[1...3] + [1], [1] + input[1...3] + [1])
+    var isReached = [Bool](repeating: false, count: one.reduce(1, *))
+    forEachWindowTap(one, small, window) { _, target, _ in isReached[target] = true }
+    return isReached.contains(false)
   }
 
   /// The copy that is needed where a window leaves the input and zero is not code 0.
