@@ -33,21 +33,25 @@ INLINE float hard_swish(float x) {
 INLINE void requantize_rows(const int32_t *restrict sums, const qint_requantization *how,
                             ptrdiff_t rows, ptrdiff_t columns, uint8_t *restrict out, int split,
                             int sloped, int swish) {
-  const int32_t factor = how->factor;
+  const uint32_t factor = (uint32_t)how->factor;
   const float zero_point = how->zero_point, low = how->low, high = how->high, step = how->step;
   const float *restrict scales = how->scales, *restrict slopes = how->slopes;
+  const ptrdiff_t stride = columns + (how->share != 0);
   ptrdiff_t bias_row = 0;
   for (ptrdiff_t row = 0; row < rows; row++) {
     const int32_t *restrict bias = how->bias + bias_row * columns;
-    const int32_t *restrict from = sums + row * columns;
-    const int32_t *restrict rest = split ? how->low_sums + row * columns : NULL;
+    const int32_t *restrict from = sums + row * stride;
+    const int32_t *restrict rest = split ? how->low_sums + row * stride : NULL;
     uint8_t *restrict to = out + row * columns;
+    // Unsigned: the total fits, what is on the way to it may not.
+    const uint32_t share = how->share == 0 ? 0 : (uint32_t)how->share * (uint32_t)from[columns];
     for (ptrdiff_t i = 0; i < columns; i++) {
-      int32_t total = from[i] + bias[i];
+      uint32_t total = (uint32_t)from[i];
       if (split) {
-        total = from[i] * factor + rest[i] + bias[i];
+        total = total * factor + (uint32_t)rest[i];
       }
-      float y = (float)total * scales[i];
+      total += (uint32_t)bias[i] + share;
+      float y = (float)(int32_t)total * scales[i];
       if (sloped) {
         y = y < 0.0f ? slopes[i] * y : y;
       }
@@ -146,6 +150,40 @@ void qint_gather(const int32_t *restrict starts, ptrdiff_t count, ptrdiff_t run,
       out[i] = in[starts[i]];
     } else {
       memcpy(out + i * run, in + starts[i], (size_t)run);
+    }
+  }
+}
+
+/// Rows and columns in tiles that fit the first cache.
+INLINE void transpose(const uint8_t *restrict in, ptrdiff_t rows, ptrdiff_t columns,
+                      uint8_t *restrict out) {
+  enum { tile = 32 };
+  for (ptrdiff_t column = 0; column < columns; column += tile) {
+    const ptrdiff_t end = column + tile < columns ? column + tile : columns;
+    for (ptrdiff_t row = 0; row < rows; row += tile) {
+      const ptrdiff_t last = row + tile < rows ? row + tile : rows;
+      for (ptrdiff_t c = column; c < end; c++) {
+        for (ptrdiff_t r = row; r < last; r++) {
+          out[c * rows + r] = in[r * columns + c];
+        }
+      }
+    }
+  }
+}
+
+CLONES void qint_transpose(const uint8_t *in, ptrdiff_t count, ptrdiff_t rows, ptrdiff_t columns,
+                           uint8_t *out) {
+  for (ptrdiff_t i = 0; i < count; i++) {
+    const uint8_t *restrict from = in + i * rows * columns;
+    uint8_t *restrict to = out + i * rows * columns;
+    if (rows == 3) {  // colour planes
+      for (ptrdiff_t c = 0; c < columns; c++) {
+        to[3 * c] = from[c];
+        to[3 * c + 1] = from[columns + c];
+        to[3 * c + 2] = from[2 * columns + c];
+      }
+    } else {
+      transpose(from, rows, columns, to);
     }
   }
 }

@@ -18,7 +18,7 @@
 
 /// How 32-bit sums of rows of `columns` numbers become bytes.
 ///
-///     total = factor * sums + low_sums + bias        in 32-bit integers
+///     total = factor * sums + low_sums + bias + share * (the sum behind the row)     in 32 bits
 ///     y = float(total) * scale
 ///     y = y < 0 ? slope * y : y                      where there are slopes
 ///     y = hard_swish(y) / step                       where step is not 0
@@ -26,6 +26,7 @@
 typedef struct qint_requantization {
   int32_t factor;
   const int32_t *QINT_NULLABLE low_sums;  ///< as many as sums
+  int32_t share;  ///< where not 0, a row of sums has one number more than `columns`
   const int32_t *bias;                    ///< [bias_rows, columns], repeated for further rows
   ptrdiff_t bias_rows;
   const float *scales;                ///< [columns]
@@ -66,6 +67,10 @@ void qint_look_up(const uint8_t *table, const uint8_t *in, ptrdiff_t count, uint
 /// out[i * run ...] = in[starts[i] ...], `run` bytes each; where starts[i] is negative, `fill`.
 void qint_gather(const int32_t *starts, ptrdiff_t count, ptrdiff_t run, uint8_t fill,
                  const uint8_t *in, uint8_t *out);
+
+/// Transposes `count` matrices of [rows, columns] bytes.
+void qint_transpose(const uint8_t *in, ptrdiff_t count, ptrdiff_t rows, ptrdiff_t columns,
+                    uint8_t *out);
 
 /// out = max(out, row), in place.
 void qint_maximum(uint8_t *out, const uint8_t *row, ptrdiff_t count);

@@ -39,6 +39,8 @@ struct IntegerAccumulationKernel: Kernel {
   struct Sums: Sendable {
     let factor: Int32
     let low: OneDNNPrimitive?
+    /// What the sum of a window's codes counts, where a channel of ones behind the others makes it; else 0.
+    let share: Int32
     let bias: [Int32]
     let biasRows: Int
     let scales: [Float]
@@ -58,7 +60,11 @@ struct IntegerAccumulationKernel: Kernel {
   var name: String {
     var parts = ["int8 \(primitive.implementation)"]
     if border != nil { parts.insert("pad", at: 0) }
-    if let sums { parts.append(sums.low == nil ? "requantize" : "second half, requantize") }
+    if let sums {
+      if sums.low != nil { parts.append("second half") }
+      if sums.share != 0 { parts.append("code sums") }
+      parts.append("requantize")
+    }
     if bounds != nil { parts.append("bounds") }
     return parts.joined(separator: ", ")
   }
@@ -66,7 +72,7 @@ struct IntegerAccumulationKernel: Kernel {
   var scratchpadBytes: Int { max(primitive.scratchpadBytes, sums?.low?.scratchpadBytes ?? 0) }
   var constantBytes: Int { primitive.constantBytes + (sums?.low?.constantBytes ?? 0) }
   var temporaries: [Int] {
-    let sumBytes = rows * columns * 4
+    let sumBytes = rows * (columns + (sums?.share == 0 ? 0 : 1)) * 4
     return [border?.byteCount ?? 0, sums == nil ? 0 : sumBytes, sums?.low == nil ? 0 : sumBytes]
   }
 
@@ -106,7 +112,7 @@ extension IntegerAccumulationKernel.Sums {
         (slopes ?? []).withUnsafeBufferPointer { slopes in
           guard let bias = bias.baseAddress, let scales = scales.baseAddress else { return }
           var how = qint_requantization(
-            factor: factor, low_sums: rest, bias: bias, bias_rows: biasRows, scales: scales,
+            factor: factor, low_sums: rest, share: share, bias: bias, bias_rows: biasRows, scales: scales,
             slopes: self.slopes == nil ? nil : slopes.baseAddress, step: step, zero_point: zeroPoint,
             low: Float(range.lowerBound), high: Float(range.upperBound))
           qint_requantize(sums, &how, rows, columns, output)
@@ -135,6 +141,7 @@ extension IntegerAccumulation {
     }
     let border = border
     let axes = axes(border)
+    if let kernel = try kernelOfShiftedWeights(axes, border) { return kernel }
     // Weights of more than a byte, and on processors that add pairs of products in 16 bits weights of more
     // than 64 steps, are split into factor * high + low.
     let limit: Int16 = OneDNN.addsIn32Bits || isDepthwise ? 128 : 64
@@ -150,13 +157,38 @@ extension IntegerAccumulation {
     if bytesFollow {
       primitive = try makeBytes(axes, high)
     } else {
-      primitive = try makeSums(axes, high)
+      primitive = try make(axes, high, channels, nil)
       let low =
-        factor == 1 ? nil : try makeSums(axes, weights.map { Int8(truncatingIfNeeded: $0 & (factor - 1)) })
+        factor == 1
+        ? nil : try make(axes, weights.map { Int8(truncatingIfNeeded: $0 & (factor - 1)) }, channels, nil)
       sums = stage(factor: Int32(factor), low: low)
     }
     return IntegerAccumulationKernel(
       primitive: primitive, border: border, sums: sums, bounds: bounds,
+      rows: output[..<4].reduce(1, *), columns: channels)
+  }
+
+  /// Weights of an asymmetric grid reach beyond a byte, but less a number that is the same for all they do
+  /// not: that number's share is its product with the sum of the window's codes, which one more channel,
+  /// of ones, gives. nil where weights are no such, or every output has inputs of its own.
+  private func kernelOfShiftedWeights(
+    _ axes: [qdnn_axis], _ border: IntegerAccumulationKernel.Border?
+  ) throws(Diagnostic) -> IntegerAccumulationKernel? {
+    if case .transposed = form { return nil }
+    let (lowest, highest) = (weights.min() ?? 0, weights.max() ?? 0)
+    guard OneDNN.addsIn32Bits, group == 1, lowest < -128 || highest > 127, highest - lowest <= 255 else {
+      return nil
+    }
+    let share = lowest + 128
+    var shifted: [Int8] = []
+    shifted.reserveCapacity(weights.count / channels * (channels + 1))
+    for start in stride(from: 0, to: weights.count, by: channels) {
+      for step in weights[start..<(start + channels)] { shifted.append(Int8(step - share)) }
+      shifted.append(1)
+    }
+    return IntegerAccumulationKernel(
+      primitive: try make(axes, shifted, channels + 1, nil), border: border,
+      sums: stage(factor: 1, low: nil, share: Int32(share)), bounds: bounds,
       rows: output[..<4].reduce(1, *), columns: channels)
   }
 
@@ -226,7 +258,7 @@ extension IntegerAccumulation {
   }
 
   private func make(
-    _ axes: [qdnn_axis], _ weights: [Int8], _ output: UnsafePointer<qdnn_byte_output>?
+    _ axes: [qdnn_axis], _ weights: [Int8], _ channels: Int, _ output: UnsafePointer<qdnn_byte_output>?
   ) throws(Diagnostic) -> OneDNNPrimitive {
     try OneDNNPrimitive { error, capacity in
       if case .product = form {
@@ -239,10 +271,6 @@ extension IntegerAccumulation {
         axes.count, axes, input[0], input[4], channels, group, isTransposed, weights, output, error,
         capacity)
     }
-  }
-
-  private func makeSums(_ axes: [qdnn_axis], _ weights: [Int8]) throws(Diagnostic) -> OneDNNPrimitive {
-    try make(axes, weights, nil)
   }
 
   /// A primitive that makes the bytes itself. A clamp that the range of a byte does by itself is left out.
@@ -268,7 +296,7 @@ extension IntegerAccumulation {
           var output = qdnn_byte_output(
             scales: first, scale_count: scales.count, bias: bias.baseAddress, post_ops: post.baseAddress,
             post_op_count: post.count)
-          made = Result { () throws(Diagnostic) in try make(axes, weights, &output) }
+          made = Result { () throws(Diagnostic) in try make(axes, weights, channels, &output) }
         }
       }
     }
@@ -286,7 +314,9 @@ extension IntegerAccumulation {
     return result
   }
 
-  private func stage(factor: Int32, low: OneDNNPrimitive?) -> IntegerAccumulationKernel.Sums {
+  private func stage(
+    factor: Int32, low: OneDNNPrimitive?, share: Int32 = 0
+  ) -> IntegerAccumulationKernel.Sums {
     var (bias, rows) = (foldedBias, 1)
     if case .transposed = form, inputZero != 0 {
       bias = transposedBias
@@ -299,7 +329,7 @@ extension IntegerAccumulation {
     case .hardSwish: step = grid.scale
     }
     return IntegerAccumulationKernel.Sums(
-      factor: factor, low: low, bias: bias, biasRows: rows, scales: scales, slopes: slopes, step: step,
+      factor: factor, low: low, share: share, bias: bias, biasRows: rows, scales: scales, slopes: slopes, step: step,
       zeroPoint: Float(grid.zeroPoint), range: clamp.range)
   }
 

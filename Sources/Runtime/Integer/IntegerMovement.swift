@@ -28,6 +28,9 @@ struct IntegerMovement: IntegerOperation {
   }
 
   func fastKernel() -> FastIntegerKernel {
+    if let transpose = op as? Transpose, let kernel = TransposeCodesKernel(inputShape, transpose, tables[0]) {
+      return .kernel(kernel)
+    }
     guard tables.count == 1, outputs.count == 1, let map = MovementMap(self) else {
       return needsFloats ? .plain("the tensor is too large for a map") : .kernel(MovementKernel(operation: self))
     }
@@ -93,6 +96,34 @@ struct GatherCodesKernel: Kernel {
   ) throws(Diagnostic) {
     guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
     qint_gather(map.starts, map.starts.count, map.run, map.fill, x, y)
+    if let table { qint_look_up(table, y, outputs[0].type.count, y) }
+  }
+}
+
+/// Transposes that exchange two blocks of axes.
+struct TransposeCodesKernel: Kernel {
+  let count: Int
+  let rows: Int
+  let columns: Int
+  let table: [UInt8]?
+  var name: String { table == nil ? "int8 transpose" : "int8 transpose, table" }
+
+  /// nil for other permutations.
+  init?(_ shape: [Int], _ op: Transpose, _ table: [UInt8]?) {
+    let simple = simplifiedPermutation(shape: shape, permutation: op.perm)
+    switch simple.permutation {
+    case [1, 0]: (count, rows, columns) = (1, simple.shape[0], simple.shape[1])
+    case [0, 2, 1]: (count, rows, columns) = (simple.shape[0], simple.shape[1], simple.shape[2])
+    default: return nil
+    }
+    self.table = table
+  }
+
+  func run(
+    _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
+  ) throws(Diagnostic) {
+    guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
+    qint_transpose(x, count, rows, columns, y)
     if let table { qint_look_up(table, y, outputs[0].type.count, y) }
   }
 }
