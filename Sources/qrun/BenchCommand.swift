@@ -37,6 +37,7 @@ struct BenchCommand: ToolCommand {
     let plan = try session.phase("prepare") { () throws(Diagnostic) in
       try engine.prepare(graph)
     }
+    session.printer.report([engine.backend.note(plan)].compactMap { $0 })
     let latencies = try session.phase("latency") { () throws(Diagnostic) in
       try latency(plan, samples)
     }

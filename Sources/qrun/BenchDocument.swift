@@ -15,6 +15,7 @@ struct BenchDocument: JSONDocument {
     var fused: [String]
     var kernel: String
     var refusals: [String]
+    var is_dequantized: Bool
     var macs: Int
     var milliseconds: Double
 
@@ -24,6 +25,7 @@ struct BenchDocument: JSONDocument {
       fused = report.fused
       kernel = report.kernel
       refusals = report.refusals
+      is_dequantized = report.isDequantized
       macs = report.macs
       self.milliseconds = milliseconds
     }
@@ -71,7 +73,8 @@ struct BenchDocument: JSONDocument {
       let speed = step.milliseconds > 0 ? Double(step.macs) / step.milliseconds / 1e6 : 0
       let others = step.fused.filter { $0 != step.node }
       table.add([
-        ([step.node] + others).joined(separator: " + "), step.operator_name, step.kernel,
+        ([step.node] + others).joined(separator: " + "), step.operator_name,
+        step.is_dequantized ? "dequantized: \(step.kernel)" : step.kernel,
         fixed(step.milliseconds, digits: 4),
         fixed(total > 0 ? 100 * step.milliseconds / total : 0, digits: 1),
         step.macs > 0 ? fixed(speed, digits: 2) : "",

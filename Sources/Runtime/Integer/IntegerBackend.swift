@@ -1,8 +1,8 @@
 import IR
 
 /// Runs quantized graphs in 8-bit integers on oneDNN, with loops of our own for what is no convolution
-/// or product; operators without an integer kernel run on dequantized numbers. Encodings are always
-/// applied. The same bits as ``IntegerReferenceBackend`` on every operator that runs in integers, on
+/// or product; operators without an integer kernel run on dequantized numbers. Without encodings
+/// (`PlanOptions.simulate` false) it is ``OneDNNBackend``. The same bits as ``IntegerReferenceBackend`` on every operator that runs in integers, on
 /// every processor; see docs/integer-execution.md.
 public struct IntegerBackend: Backend {
   public let name = "integer"
@@ -12,6 +12,9 @@ public struct IntegerBackend: Backend {
   public init() {}
 
   public func prepare(_ graph: Graph, options: PlanOptions) throws(Diagnostic) -> any Plan {
+    guard options.simulate, graph.tensors.contains(where: { $0.encoding != nil }) else {
+      return try OneDNNBackend().prepare(graph, options: options)
+    }
     var builder = IntegerPlanBuilder(
       graph, options, isPlain: false, makers: OneDNN.kernelMakers + nativeKernelMakers)
     return try builder.build()
@@ -28,6 +31,9 @@ public struct IntegerReferenceBackend: Backend {
   public init() {}
 
   public func prepare(_ graph: Graph, options: PlanOptions) throws(Diagnostic) -> any Plan {
+    guard options.simulate, graph.tensors.contains(where: { $0.encoding != nil }) else {
+      return try ReferenceBackend().prepare(graph, options: options)
+    }
     var builder = IntegerPlanBuilder(graph, options, isPlain: true, makers: [])
     return try builder.build()
   }
