@@ -33,6 +33,8 @@ let package = Package(
       name: "COneDNN", linkerSettings: [.linkedLibrary("dnnl"), .linkedLibrary("gomp")]),
     .target(name: "CKernels"),
 
+    .target(name: "CIntegers"),
+
     // Layers.
     .target(name: "IR"),
     .target(name: "Operators", dependencies: ["IR"]),
@@ -40,7 +42,7 @@ let package = Package(
     .target(name: "ONNXModel", dependencies: ["IR", "Operators", "COnnxProto"]),
     .target(name: "ONNXExport", dependencies: ["IR", "Operators", "COnnxProto"]),
     .target(name: "Container", dependencies: ["IR", "CDLCSchema", "CZlib"]),
-    .target(name: "Runtime", dependencies: ["IR", "Operators", "COneDNN", "CKernels"]),
+    .target(name: "Runtime", dependencies: ["IR", "Operators", "COneDNN", "CIntegers", "CKernels"]),
     .target(name: "EncodingFiles", dependencies: ["IR"]),
     .target(name: "Calibration", dependencies: ["IR"]),
     .target(

@@ -26,7 +26,7 @@ void qdnn_internal_free(slab *owner);
 /// A constant a primitive owns: packed numbers and oneDNN's view of them.
 typedef struct constant {
   int argument;  // DNNL_ARG_...
-  float *storage;
+  void *storage;
   slab *owner;
   size_t bytes;
   dnnl_memory_t memory;
@@ -46,12 +46,26 @@ struct qdnn_primitive {
   char implementation[64];
 };
 
-/// The plain float values of a constant, to be packed into the layout a primitive asks for.
+/// The plain values of a constant, to be packed into the layout a primitive asks for.
 typedef struct constant_source {
   int argument;                     // DNNL_ARG_...
   const dnnl_memory_desc_t *plain;  // the layout of `values`
-  const float *values;
+  const void *values;
 } constant_source;
+
+/// The types of an operation's numbers, and what its sums are multiplied by.
+typedef struct numbers {
+  dnnl_data_type_t src, weights, bias, dst;
+  const float *scales;  // one for each channel of the output; NULL: none
+  ptrdiff_t scale_count;
+  int scale_mask;  // the axis of the scales, as a bit; 0 for a single one
+} numbers;
+
+/// The types of an operation in 32-bit float.
+extern const numbers qdnn_internal_floats;
+
+/// The types of an operation from bytes to what `output` describes: bytes, or 32-bit sums if NULL.
+numbers qdnn_internal_integers(const qdnn_byte_output *output, int channel_axis);
 
 /// Writes a formatted error text.
 void qdnn_internal_report(failure failure, const char *format, ...)
@@ -74,6 +88,13 @@ qdnn_primitive *qdnn_internal_build_primitive(const char *operation,
                                               const qdnn_post_op *post_ops, ptrdiff_t post_op_count,
                                               bool second_operand, const constant_source *constants,
                                               int constant_count, failure failure);
+
+/// The same, with sums multiplied by the scales of `numbers`.
+qdnn_primitive *qdnn_internal_build_scaled(const char *operation, const_dnnl_op_desc_t descriptor,
+                                           const numbers *numbers, const qdnn_post_op *post_ops,
+                                           ptrdiff_t post_op_count, bool second_operand,
+                                           const constant_source *constants, int constant_count,
+                                           failure failure);
 
 /// oneDNN's algorithm of a function; false for `sum`, which is none, and for numbers outside of the
 /// enumeration.

@@ -259,8 +259,10 @@ static dnnl_status_t describe_values(const_dnnl_op_desc_t operation, ptrdiff_t c
   return qdnn_internal_describe_dense(descriptor, result->ndims, sizes);
 }
 
-/// The attributes every primitive gets: scratchpad from the worker, strict float, post-operations.
+/// The attributes every primitive gets: scratchpad from the worker, strict float, scales,
+/// post-operations.
 static dnnl_status_t make_attributes(dnnl_primitive_attr_t *attributes, const_dnnl_op_desc_t operation,
+                                     const numbers *numbers,
                                      const qdnn_post_op *post_ops, ptrdiff_t post_op_count) {
   dnnl_post_ops_t chain = NULL;
   dnnl_status_t status = dnnl_primitive_attr_create(attributes);
@@ -269,6 +271,10 @@ static dnnl_status_t make_attributes(dnnl_primitive_attr_t *attributes, const_dn
   }
   if (status == dnnl_success) {  // overrides the environment variable, which could allow bfloat16
     status = dnnl_primitive_attr_set_fpmath_mode(*attributes, dnnl_fpmath_mode_strict);
+  }
+  if (status == dnnl_success && numbers->scales != NULL) {
+    status = dnnl_primitive_attr_set_output_scales(*attributes, numbers->scale_count,
+                                                   numbers->scale_mask, numbers->scales);
   }
   if (status == dnnl_success && post_op_count > 0) {
     status = dnnl_post_ops_create(&chain);
@@ -297,6 +303,17 @@ static dnnl_status_t make_attributes(dnnl_primitive_attr_t *attributes, const_dn
     dnnl_post_ops_destroy(chain);
   }
   return status;
+}
+
+numbers qdnn_internal_integers(const qdnn_byte_output *output, int channel_axis) {
+  numbers numbers = {dnnl_u8, dnnl_s8, dnnl_s32, dnnl_s32, NULL, 0, 0};
+  if (output != NULL) {
+    numbers.dst = dnnl_u8;
+    numbers.scales = output->scales;
+    numbers.scale_count = output->scale_count;
+    numbers.scale_mask = output->scale_count == 1 ? 0 : 1 << channel_axis;
+  }
+  return numbers;
 }
 
 /// Copies `source` from its plain layout to the layout `wanted`.
@@ -362,11 +379,23 @@ static dnnl_status_t add_constant(qdnn_primitive *primitive, dnnl_engine_t engin
   return reorder(engine, source, wanted, target->memory);
 }
 
+const numbers qdnn_internal_floats = {dnnl_f32, dnnl_f32, dnnl_f32, dnnl_f32, NULL, 0, 0};
+
 qdnn_primitive *qdnn_internal_build_primitive(const char *operation,
                                               const_dnnl_op_desc_t descriptor,
                                               const qdnn_post_op *post_ops, ptrdiff_t post_op_count,
                                               bool second_operand, const constant_source *constants,
                                               int constant_count, failure failure) {
+  return qdnn_internal_build_scaled(operation, descriptor, &qdnn_internal_floats, post_ops,
+                                    post_op_count, second_operand, constants, constant_count,
+                                    failure);
+}
+
+qdnn_primitive *qdnn_internal_build_scaled(const char *operation, const_dnnl_op_desc_t descriptor,
+                                           const numbers *numbers, const qdnn_post_op *post_ops,
+                                           ptrdiff_t post_op_count, bool second_operand,
+                                           const constant_source *constants, int constant_count,
+                                           failure failure) {
   // The number of threads is frozen into a primitive when its descriptor is created.
   qdnn_set_one_thread();
   dnnl_engine_t engine = qdnn_internal_shared_engine(failure);
@@ -388,7 +417,7 @@ qdnn_primitive *qdnn_internal_build_primitive(const char *operation,
   const char *step = "bad post-operations";
   dnnl_primitive_attr_t attributes = NULL;
   dnnl_primitive_desc_t implementation = NULL;
-  dnnl_status_t status = make_attributes(&attributes, descriptor, post_ops, post_op_count);
+  dnnl_status_t status = make_attributes(&attributes, descriptor, numbers, post_ops, post_op_count);
   if (status == dnnl_success) {
     step = "no implementation";
     status = dnnl_primitive_desc_create(&implementation, descriptor, attributes, engine, NULL);
@@ -553,6 +582,11 @@ static binding *find_binding(qdnn_worker *worker, const qdnn_primitive *primitiv
 
 int qdnn_execute(const qdnn_primitive *primitive, qdnn_worker *worker, const float *src,
                  const float *src2, float *dst, char *error, size_t error_capacity) {
+  return qdnn_execute_any(primitive, worker, src, src2, dst, error, error_capacity);
+}
+
+int qdnn_execute_any(const qdnn_primitive *primitive, qdnn_worker *worker, const void *src,
+                     const void *src2, void *dst, char *error, size_t error_capacity) {
   failure failure = {error, error_capacity};
   if (primitive->has_src2 != (src2 != NULL)) {
     qdnn_internal_report(failure, "execute: the second operand is %s",

@@ -73,6 +73,50 @@ qdnn_primitive *qdnn_matmul_create(ptrdiff_t batch_a, ptrdiff_t batch_b, ptrdiff
                                        constant_b == NULL, constants, count, failure);
 }
 
+qdnn_primitive *qdnn_integer_matmul_create(ptrdiff_t m, ptrdiff_t k, ptrdiff_t n,
+                                           const int8_t *weights, const qdnn_byte_output *output,
+                                           char *error, size_t error_capacity) {
+  failure failure = {error, error_capacity};
+  const ptrdiff_t all_sizes[3] = {m, k, n};
+  if (!qdnn_internal_require_positive("matmul", all_sizes, 3, failure)) {
+    return NULL;
+  }
+  const numbers numbers = qdnn_internal_integers(output, 1);
+  const dnnl_dims_t a_sizes = {m, k}, b_sizes = {k, n}, dst_sizes = {m, n}, bias_sizes = {1, n};
+  dnnl_memory_desc_t a, b, packed_b, bias, dst;
+  dnnl_matmul_desc_t descriptor;
+  dnnl_status_t status = dnnl_memory_desc_init_by_tag(&a, 2, a_sizes, numbers.src, dnnl_ab);
+  if (status == dnnl_success) {
+    status = dnnl_memory_desc_init_by_tag(&b, 2, b_sizes, numbers.weights, dnnl_ab);
+  }
+  if (status == dnnl_success) {
+    status = dnnl_memory_desc_init_by_tag(&packed_b, 2, b_sizes, numbers.weights,
+                                          dnnl_format_tag_any);
+  }
+  if (status == dnnl_success) {
+    status = dnnl_memory_desc_init_by_tag(&bias, 2, bias_sizes, numbers.bias, dnnl_ab);
+  }
+  if (status == dnnl_success) {
+    status = dnnl_memory_desc_init_by_tag(&dst, 2, dst_sizes, numbers.dst, dnnl_ab);
+  }
+  const bool has_bias = output != NULL && output->bias != NULL;
+  if (status == dnnl_success) {
+    status = dnnl_matmul_desc_init(&descriptor, &a, &packed_b, has_bias ? &bias : NULL, &dst);
+  }
+  if (status != dnnl_success) {
+    qdnn_internal_report(failure, "matmul: %s", qdnn_internal_status_text(status));
+    return NULL;
+  }
+  const constant_source constants[2] = {
+      {DNNL_ARG_WEIGHTS, &b, weights},
+      {DNNL_ARG_BIAS, &bias, has_bias ? output->bias : NULL},
+  };
+  return qdnn_internal_build_scaled("matmul", &descriptor, &numbers,
+                                    output == NULL ? NULL : output->post_ops,
+                                    output == NULL ? 0 : output->post_op_count, false, constants,
+                                    has_bias ? 2 : 1, failure);
+}
+
 qdnn_primitive *qdnn_eltwise_create(qdnn_function function, float alpha, float beta,
                                     ptrdiff_t count, char *error, size_t error_capacity) {
   failure failure = {error, error_capacity};

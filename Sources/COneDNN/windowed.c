@@ -50,22 +50,23 @@ static bool make_window(const char *operation, ptrdiff_t rank, const qdnn_axis *
 }
 
 /// Describes channel-last activations; `out` selects the output lengths.
-static dnnl_status_t describe_activations(dnnl_memory_desc_t *descriptor, ptrdiff_t rank,
-                                          const qdnn_axis *axes, bool out, ptrdiff_t batch,
-                                          ptrdiff_t channels) {
+static dnnl_status_t describe_activations(dnnl_memory_desc_t *descriptor, dnnl_data_type_t type,
+                                          ptrdiff_t rank, const qdnn_axis *axes, bool out,
+                                          ptrdiff_t batch, ptrdiff_t channels) {
   static const dnnl_format_tag_t tags[max_spatial] = {dnnl_nwc, dnnl_nhwc, dnnl_ndhwc};
   dnnl_dims_t sizes = {batch, channels};
   for (ptrdiff_t i = 0; i < rank; i++) {
     sizes[2 + i] = out ? axes[i].out : axes[i].in;
   }
-  return dnnl_memory_desc_init_by_tag(descriptor, (int)rank + 2, sizes, dnnl_f32, tags[rank - 1]);
+  return dnnl_memory_desc_init_by_tag(descriptor, (int)rank + 2, sizes, type, tags[rank - 1]);
 }
 
 /// Describes the weights: `plain` as given, [kernel..., in / groups, out], and `packed` in a layout
 /// left to oneDNN. oneDNN's order of axes is [groups,] out / groups, in / groups, kernel...
 static dnnl_status_t describe_weights(dnnl_memory_desc_t *plain, dnnl_memory_desc_t *packed,
-                                      ptrdiff_t rank, const qdnn_axis *axes, ptrdiff_t in_channels,
-                                      ptrdiff_t out_channels, ptrdiff_t groups) {
+                                      dnnl_data_type_t type, ptrdiff_t rank, const qdnn_axis *axes,
+                                      ptrdiff_t in_channels, ptrdiff_t out_channels,
+                                      ptrdiff_t groups) {
   const ptrdiff_t group_in = in_channels / groups, group_out = out_channels / groups;
   dnnl_dims_t sizes, strides;
   int count = 0;
@@ -84,18 +85,18 @@ static dnnl_status_t describe_weights(dnnl_memory_desc_t *plain, dnnl_memory_des
     stride *= axes[i].kernel;
   }
   count += (int)rank;
-  dnnl_status_t status = dnnl_memory_desc_init_by_strides(plain, count, sizes, dnnl_f32, strides);
+  dnnl_status_t status = dnnl_memory_desc_init_by_strides(plain, count, sizes, type, strides);
   if (status != dnnl_success) {
     return status;
   }
-  return dnnl_memory_desc_init_by_tag(packed, count, sizes, dnnl_f32, dnnl_format_tag_any);
+  return dnnl_memory_desc_init_by_tag(packed, count, sizes, type, dnnl_format_tag_any);
 }
 
 /// Convolution and deconvolution differ in the direction of the window only.
-static qdnn_primitive *create_conv(bool transposed, ptrdiff_t rank, const qdnn_axis *axes,
-                                   ptrdiff_t batch, ptrdiff_t in_channels, ptrdiff_t out_channels,
-                                   ptrdiff_t groups, const float *weights, const float *bias,
-                                   const qdnn_post_op *post_ops, ptrdiff_t post_op_count,
+static qdnn_primitive *create_conv(bool transposed, const numbers *numbers, ptrdiff_t rank,
+                                   const qdnn_axis *axes, ptrdiff_t batch, ptrdiff_t in_channels,
+                                   ptrdiff_t out_channels, ptrdiff_t groups, const void *weights,
+                                   const void *bias, const qdnn_post_op *post_ops, ptrdiff_t post_op_count,
                                    failure failure) {
   const char *operation = transposed ? "deconvolution" : "convolution";
   const ptrdiff_t sizes[4] = {batch, in_channels, out_channels, groups};
@@ -114,15 +115,15 @@ static qdnn_primitive *create_conv(bool transposed, ptrdiff_t rank, const qdnn_a
 
   dnnl_memory_desc_t src, dst, plain, packed, bias_descriptor;
   const dnnl_dims_t bias_sizes = {out_channels};
-  dnnl_status_t status = describe_activations(&src, rank, axes, false, batch, in_channels);
+  dnnl_status_t status = describe_activations(&src, numbers->src, rank, axes, false, batch, in_channels);
   if (status == dnnl_success) {
-    status = describe_activations(&dst, rank, axes, true, batch, out_channels);
+    status = describe_activations(&dst, numbers->dst, rank, axes, true, batch, out_channels);
   }
   if (status == dnnl_success) {
-    status = describe_weights(&plain, &packed, rank, axes, in_channels, out_channels, groups);
+    status = describe_weights(&plain, &packed, numbers->weights, rank, axes, in_channels, out_channels, groups);
   }
   if (status == dnnl_success) {
-    status = dnnl_memory_desc_init_by_tag(&bias_descriptor, 1, bias_sizes, dnnl_f32, dnnl_a);
+    status = dnnl_memory_desc_init_by_tag(&bias_descriptor, 1, bias_sizes, numbers->bias, dnnl_a);
   }
   const dnnl_memory_desc_t *optional_bias = bias == NULL ? NULL : &bias_descriptor;
   union {
@@ -147,8 +148,8 @@ static qdnn_primitive *create_conv(bool transposed, ptrdiff_t rank, const qdnn_a
       {DNNL_ARG_WEIGHTS, &plain, weights},
       {DNNL_ARG_BIAS, &bias_descriptor, bias},
   };
-  return qdnn_internal_build_primitive(operation, &descriptor, post_ops, post_op_count, false,
-                                       constants, bias == NULL ? 1 : 2, failure);
+  return qdnn_internal_build_scaled(operation, &descriptor, numbers, post_ops, post_op_count, false,
+                                    constants, bias == NULL ? 1 : 2, failure);
 }
 
 qdnn_primitive *qdnn_conv_create(ptrdiff_t rank, const qdnn_axis *axes, ptrdiff_t batch,
@@ -156,7 +157,7 @@ qdnn_primitive *qdnn_conv_create(ptrdiff_t rank, const qdnn_axis *axes, ptrdiff_
                                  const float *weights, const float *bias,
                                  const qdnn_post_op *post_ops, ptrdiff_t post_op_count, char *error,
                                  size_t error_capacity) {
-  return create_conv(false, rank, axes, batch, in_channels, out_channels, groups, weights, bias,
+  return create_conv(false, &qdnn_internal_floats, rank, axes, batch, in_channels, out_channels, groups, weights, bias,
                      post_ops, post_op_count, (failure){error, error_capacity});
 }
 
@@ -165,8 +166,20 @@ qdnn_primitive *qdnn_deconv_create(ptrdiff_t rank, const qdnn_axis *axes, ptrdif
                                    const float *weights, const float *bias,
                                    const qdnn_post_op *post_ops, ptrdiff_t post_op_count,
                                    char *error, size_t error_capacity) {
-  return create_conv(true, rank, axes, batch, in_channels, out_channels, groups, weights, bias,
+  return create_conv(true, &qdnn_internal_floats, rank, axes, batch, in_channels, out_channels, groups, weights, bias,
                      post_ops, post_op_count, (failure){error, error_capacity});
+}
+
+qdnn_primitive *qdnn_integer_conv_create(ptrdiff_t rank, const qdnn_axis *axes, ptrdiff_t batch,
+                                         ptrdiff_t in_channels, ptrdiff_t out_channels,
+                                         ptrdiff_t groups, int transposed, const int8_t *weights,
+                                         const qdnn_byte_output *output, char *error,
+                                         size_t error_capacity) {
+  const numbers numbers = qdnn_internal_integers(output, 1);
+  return create_conv(transposed != 0, &numbers, rank, axes, batch, in_channels, out_channels,
+                     groups, weights, output == NULL ? NULL : output->bias,
+                     output == NULL ? NULL : output->post_ops,
+                     output == NULL ? 0 : output->post_op_count, (failure){error, error_capacity});
 }
 
 qdnn_primitive *qdnn_pool_create(qdnn_pooling pooling, ptrdiff_t rank, const qdnn_axis *axes,
@@ -202,9 +215,9 @@ qdnn_primitive *qdnn_pool_create(qdnn_pooling pooling, ptrdiff_t rank, const qdn
     dnnl_pooling_desc_t dense;
     dnnl_pooling_v2_desc_t dilated;
   } descriptor;
-  dnnl_status_t status = describe_activations(&src, rank, axes, false, batch, channels);
+  dnnl_status_t status = describe_activations(&src, dnnl_f32, rank, axes, false, batch, channels);
   if (status == dnnl_success) {
-    status = describe_activations(&dst, rank, axes, true, batch, channels);
+    status = describe_activations(&dst, dnnl_f32, rank, axes, true, batch, channels);
   }
   if (status == dnnl_success) {
     status = dilated

@@ -31,6 +31,9 @@ public struct StepReport: Sendable, Hashable {
   public var refusals: [String]
   /// Multiply-accumulate operations of one run.
   public var macs: Int
+  /// Whether an operator on fixed point runs on dequantized numbers, for want of an integer kernel;
+  /// always false where a backend computes in float anyway.
+  public var isDequantized = false
 }
 
 /// A way to run graphs.

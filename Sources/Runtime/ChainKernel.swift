@@ -48,6 +48,8 @@ struct ChainShape: Sendable, Hashable {
 /// between them never leaves the processor's cache. A node alone is a chain of one: both have the same bits.
 struct ChainKernel: Kernel {
   var links: [ChainLink]
+  /// Place of x among the inputs.
+  var source = 0
   /// Numbers of a row.
   let columns: Int
   let count: Int
@@ -55,7 +57,7 @@ struct ChainKernel: Kernel {
   var name: String {
     links.count == 1 ? "native \(Self.names[links[0].function] ?? "function")" : "native chain"
   }
-  var inPlaceInput: Int? { 0 }
+  var inPlaceInput: Int? { source }
 
   private static let names: [qk_function: String] = [
     .add: "add", .subtract: "subtract", .subtract_from: "subtract", .multiply: "multiply", .divide: "divide",
@@ -68,7 +70,7 @@ struct ChainKernel: Kernel {
   func run(
     _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
   ) throws(Diagnostic) {
-    guard let x = inputs[0]?.elements(as: Float.self).baseAddress,
+    guard let x = inputs[source]?.elements(as: Float.self).baseAddress,
       let y = outputs[0].elements(as: Float.self).baseAddress
     else { return }
     withUnsafeTemporaryAllocation(of: qk_link.self, capacity: links.count) { table in
@@ -85,58 +87,45 @@ struct ChainKernel: Kernel {
   }
 }
 
-extension PlanBuilder {
-  /// What one node adds to a chain.
-  struct ChainPart {
-    var links: [ChainLink]
-    /// The operands that the links read, in their order.
-    var operands: [TensorID]
-    var shape: ChainShape
-  }
+/// What one node adds to a chain over one of its inputs.
+struct ChainPart {
+  /// Their operands are places among the node's inputs.
+  var links: [ChainLink] = []
+  var shape: ChainShape
 
-  /// The links of a node over `tensor`, one of its inputs; nil where it is no part of a chain. The places of
-  /// operands count from `firstInput`.
-  func chainPart(_ node: Node, over tensor: TensorID, _ shape: ChainShape, firstInput: Int) -> ChainPart? {
-    guard node.outputs.count == 1, let output = node.outputs.first else { return nil }
-    let type = graph[output].type.logical
-    guard type.element == .float32, type.count > 0, graph[tensor].type.logical.element == .float32,
-      graph[tensor].type.count == type.count
+  /// nil where the node is no part of a chain over input `place`.
+  init?(
+    _ op: any Operator, _ inputs: [TensorType?], _ outputs: [TensorType], over place: Int,
+    _ shape: ChainShape = ChainShape()
+  ) {
+    guard outputs.count == 1, outputs[0].element == .float32, outputs[0].count > 0, let x = inputs[place],
+      x.element == .float32, x.count == outputs[0].count
     else { return nil }
-    var part = ChainPart(links: [], operands: [], shape: shape)
-    if let link = plainLink(node.op) {
-      guard node.inputs.count == 1 else { return nil }
-      part.links = [link]
-      return part
+    self.shape = shape
+    if let link = Self.plainLink(op) {
+      guard inputs.count == 1 else { return nil }
+      links = [link]
+      return
     }
-
-    func add(_ function: qk_function, _ operand: TensorID?) -> Bool {
-      guard let operand, operand != tensor, graph[operand].type.logical.element == .float32,
-        let layout = part.shape.layout(of: graph[operand].type.shape, over: type.shape)
-      else { return false }
-      part.links.append(
-        ChainLink(function: function, layout: layout, input: firstInput + part.operands.count))
-      part.operands.append(operand)
-      return true
+    var functions: [(qk_function, Int)] = []
+    if op is Batchnorm {
+      guard place == 0, inputs.count == 3 else { return nil }
+      functions = [(.multiply, 1), (.add, 2)]
+    } else {
+      guard inputs.count == 2, let pair = Self.binaryFunctions(op) else { return nil }
+      guard let function = place == 0 ? pair.first : pair.second else { return nil }
+      functions = [(function, 1 - place)]
     }
-
-    if node.op is Batchnorm {
-      guard node.inputs[0] == tensor, add(.multiply, node.inputs[1]), add(.add, node.inputs[2]) else { return nil }
-      return part
+    for (function, operand) in functions {
+      guard let type = inputs[operand], type.element == .float32,
+        let layout = self.shape.layout(of: type.shape, over: outputs[0].shape)
+      else { return nil }
+      links.append(ChainLink(function: function, layout: layout, input: operand))
     }
-    if node.op is ElementWiseMultiply, node.inputs == [tensor, tensor] {
-      part.links = [ChainLink(function: .square)]
-      return part
-    }
-    guard node.inputs.count == 2, let functions = binaryFunctions(node.op) else { return nil }
-    if node.inputs[0] == tensor {
-      return add(functions.first, node.inputs[1]) ? part : nil
-    }
-    guard let second = functions.second else { return nil }
-    return add(second, node.inputs[0]) ? part : nil
   }
 
   /// The link of a function of one number.
-  private func plainLink(_ op: any Operator) -> ChainLink? {
+  private static func plainLink(_ op: any Operator) -> ChainLink? {
     switch op {
     case is Relu: ChainLink(function: .relu)
     case let op as LeakyRelu: ChainLink(function: op.alpha == 0 ? .relu : .leaky, a: op.alpha)
@@ -151,7 +140,7 @@ extension PlanBuilder {
   }
 
   /// The functions of a node of two operands where the chain's tensor is the first, or the second.
-  private func binaryFunctions(_ op: any Operator) -> (first: qk_function, second: qk_function?)? {
+  private static func binaryFunctions(_ op: any Operator) -> (first: qk_function?, second: qk_function?)? {
     switch op {
     case is ElementWiseAdd: (.add, .add)
     case is ElementWiseSubtract: (.subtract, .subtract_from)
@@ -163,31 +152,69 @@ extension PlanBuilder {
     default: nil
     }
   }
+}
+
+/// Maker of chains of one node, for plans that do not fuse them.
+func makeChainKernel(_ request: KernelRequest) -> KernelOffer {
+  guard request.postOperations.isEmpty else { return .unrelated }
+  for source in request.inputs.indices {
+    guard let part = ChainPart(request.op, request.inputs, request.outputs, over: source) else { continue }
+    let count = request.outputs[0].count
+    return .kernel(
+      ChainKernel(links: part.links, source: source, columns: part.shape.columns ?? count, count: count))
+  }
+  return .unrelated
+}
+
+extension PlanBuilder {
+  /// A part of a chain with the tensors that its links read, numbered from `firstInput`.
+  private func chainPart(
+    _ node: Node, over tensor: TensorID, _ shape: ChainShape, firstInput: Int
+  ) -> (part: ChainPart, operands: [TensorID])? {
+    guard let place = node.inputs.firstIndex(of: tensor) else { return nil }
+    if node.op is ElementWiseMultiply, node.inputs == [tensor, tensor],
+      var part = ChainPart(node.op, graph.inputTypes(node), graph.outputTypes(node), over: 0, shape)
+    {
+      part.links = [ChainLink(function: .square)]
+      return (part, [])
+    }
+    guard node.inputs.count(where: { $0 == tensor }) == 1,
+      var part = ChainPart(node.op, graph.inputTypes(node), graph.outputTypes(node), over: place, shape)
+    else { return nil }
+    var operands: [TensorID] = []
+    for index in part.links.indices {
+      guard let input = part.links[index].input, let operand = node.inputs[input] else { continue }
+      part.links[index].input = firstInput + operands.count
+      operands.append(operand)
+    }
+    return (part, operands)
+  }
 
   /// The longest chain that starts at a node, nil where none does.
   func chainGroup(_ first: Int, _ absorbed: Set<Int>) -> Group? {
     let node = graph.nodes[first]
-    // The operand that the others are spread over.
-    let starts = node.inputs.compactMap { $0 }.filter { graph[$0].constant == nil } + node.inputs.compactMap { $0 }
-    var start: (tensor: TensorID, part: ChainPart)?
+    // The operand that the others are spread over, an activation where there is a choice.
+    let inputs = node.inputs.compactMap { $0 }
+    let starts = inputs.filter { graph[$0].constant == nil } + inputs
+    var start: (tensor: TensorID, part: ChainPart, operands: [TensorID])?
     for tensor in starts where start == nil {
-      if let part = chainPart(node, over: tensor, ChainShape(), firstInput: 1) { start = (tensor, part) }
+      if let found = chainPart(node, over: tensor, ChainShape(), firstInput: 1) {
+        start = (tensor, found.part, found.operands)
+      }
     }
     guard let start else { return nil }
-    var (nodes, part) = ([first], start.part)
+    var (nodes, part, operands) = ([first], start.part, start.operands)
     var refusals: [String] = []
     while let tensor = graph.nodes[nodes[nodes.count - 1]].outputs.first {
       switch follower(of: tensor, absorbed) {
       case .none(let reason):
         if let reason { refusals.append(reason) }
       case .node(let next):
-        if let more = chainPart(
-          graph.nodes[next], over: tensor, part.shape, firstInput: 1 + part.operands.count)
-        {
+        if let more = chainPart(graph.nodes[next], over: tensor, part.shape, firstInput: 1 + operands.count) {
           nodes.append(next)
-          part.links += more.links
-          part.operands += more.operands
-          part.shape = more.shape
+          part.links += more.part.links
+          part.shape = more.part.shape
+          operands += more.operands
           continue
         }
       }
@@ -196,7 +223,7 @@ extension PlanBuilder {
     let output = graph.nodes[nodes[nodes.count - 1]].outputs[0]
     let count = graph[output].type.count
     return Group(
-      nodes: nodes, inputs: [start.tensor] + part.operands, outputs: [output],
+      nodes: nodes, inputs: [start.tensor] + operands, outputs: [output],
       kernel: ChainKernel(links: part.links, columns: part.shape.columns ?? count, count: count),
       refusals: refusals)
   }

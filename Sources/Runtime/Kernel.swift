@@ -15,6 +15,8 @@ protocol Kernel: Sendable {
   var scratchpadBytes: Int { get }
   /// Bytes of packed constants.
   var constantBytes: Int { get }
+  /// Bytes of memory that a run needs for itself, piece by piece; they follow the outputs.
+  var temporaries: [Int] { get }
   /// Computes the outputs. Inputs are the node's operands, then the addend of a fused sum.
   func run(
     _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
@@ -27,6 +29,7 @@ extension Kernel {
   var usesOneDNN: Bool { false }
   var scratchpadBytes: Int { 0 }
   var constantBytes: Int { 0 }
+  var temporaries: [Int] { [] }
 }
 
 /// A kernel from the elements of input 0 to those of output 0, of one width; nothing happens where there are none.
@@ -83,7 +86,7 @@ struct KernelRequest {
   /// What to compute behind the node; a kernel takes all or refuses.
   let postOperations: [PostOperation]
   /// The constants of those post-operations that have one for each channel, in their order.
-  let channelValues: [Bytes]
+  var channelValues: [Bytes] = []
   /// Whether input 0 lies there with its channels first, the Transpose in front of the node being left to
   /// the kernel.
   var isPlanar = false

@@ -9,7 +9,8 @@ import Operators
 /// Makers of all kernels of our own.
 let nativeKernelMakers =
   [
-    KernelMaker(make: makePlanesKernel), KernelMaker(make: makeBinaryKernel), KernelMaker(make: makeUnaryKernel),
+    KernelMaker(make: makePlanesKernel), KernelMaker(make: makeChainKernel), KernelMaker(make: makeBinaryKernel),
+    KernelMaker(make: makeUnaryKernel),
     KernelMaker(make: makePermuteKernel), KernelMaker(make: makeReduceKernel),
   ] + nativeMovingMakers
 

@@ -72,4 +72,13 @@ final class OneDNNWorker {
       primitive.handle, handle, source, second, target, errorText, OneDNN.errorCapacity)
     if status != 0 { throw Diagnostic("onednn", String(cString: errorText), kind: .internal) }
   }
+
+  /// Executes an integer primitive: bytes to bytes or to 32-bit sums.
+  func execute(
+    _ primitive: OneDNNPrimitive, bytes source: UnsafeRawPointer, _ target: UnsafeMutableRawPointer
+  ) throws(Diagnostic) {
+    let status = qdnn_execute_any(
+      primitive.handle, handle, source, nil, target, errorText, OneDNN.errorCapacity)
+    if status != 0 { throw Diagnostic("onednn", String(cString: errorText), kind: .internal) }
+  }
 }

@@ -43,13 +43,8 @@ struct PlanBuilder {
 
   /// The grid that is applied to a tensor after it is made, nil where there is none.
   func simulatedGrid(_ id: TensorID) -> ValueGrid? {
-    let tensor = graph[id]
-    guard options.simulate, fusedIntermediates[id] == nil, tensor.type.element.logical == .float32
-    else { return nil }
-    if let encoding = tensor.encoding { return .encoding(encoding) }
-    let isHalf =
-      tensor.type.element == .float16 || (tensor.state == .float && tensor.bitwidth == 16)
-    return isHalf ? .half : nil
+    guard options.simulate, fusedIntermediates[id] == nil else { return nil }
+    return graph[id].valueGrid
   }
 
   /// Index of the prepared value of a constant: fixed point dequantized, encodings applied.
@@ -58,24 +53,7 @@ struct PlanBuilder {
     guard let constant = graph[id].constant else {
       preconditionFailure("only constants are prepared")
     }
-    let shape = constant.type.shape
-    let bytes: Bytes
-    if let encoding = graph[id].encoding, constant.type.element.isFixedPoint {
-      bytes = Bytes(encoding.dequantized(constant))
-    } else if constant.type.element == .float16 {
-      bytes = Bytes(constant.floats())
-    } else if let grid = simulatedGrid(id), constant.type.count > 0 {
-      // A half-precision constant as it will be stored: numbers beyond the range at its end.
-      let stored = grid == .half ? Constant(constant.halved().floats(), shape: shape) : constant
-      let source = stored.materialized().aligned(to: 4)
-      bytes = Bytes(count: source.count) { target in
-        let floats = target.bindMemory(to: Float.self)
-        guard let to = floats.baseAddress else { return }
-        grid.apply(source.base.assumingMemoryBound(to: Float.self), into: to, shape: shape)
-      }
-    } else {
-      bytes = constant.materialized().aligned(to: max(constant.type.element.byteWidth, 1))
-    }
+    let bytes = graph[id].preparedValue(constant, on: simulatedGrid(id))
     constants.append(bytes)
     constantIndex[id] = constants.count - 1
     return constants.count - 1

@@ -33,7 +33,7 @@ extension PlanBuilder {
     var groups: [Group] = []
     var absorbed = Set<Int>()
     for (index, node) in graph.nodes.enumerated() where !absorbed.contains(index) {
-      if isView(node) {
+      if graph.isView(node) {
         groups.append(
           Group(nodes: [index], inputs: [node.inputs[0]], outputs: node.outputs, refusals: []))
         continue
@@ -219,20 +219,5 @@ extension PlanBuilder {
     group.nodes.insert(first, at: 0)
     group.inputs[0] = graph.nodes[first].inputs[0]
     return group
-  }
-
-  /// Whether a node's output has the bytes of its input, in the same order.
-  func isView(_ node: Node) -> Bool {
-    guard node.outputs.count == 1, let id = node.inputs.first ?? nil else { return false }
-    let (input, output) = (graph[id].type.logical, graph[node.outputs[0]].type.logical)
-    guard input.count == output.count, input.element == output.element else { return false }
-    switch node.op {
-    case is Reshape, is Cast, is Convert, is Quantize, is Dequantize, is Expand: return true
-    case let op as StridedSlice: return op.step.allSatisfy { $0 > 0 }
-    case is Concat: return node.inputs.count == 1
-    case let op as Transpose:
-      return simplifiedPermutation(shape: input.shape, permutation: op.perm).shape.count <= 1
-    default: return false
-    }
   }
 }

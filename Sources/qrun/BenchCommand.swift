@@ -59,6 +59,7 @@ struct BenchCommand: ToolCommand {
     let plan = try session.phase("prepare") { () throws(Diagnostic) in
       try engine.prepare(graph)
     }
+    session.printer.report([engine.backend.note(plan)].compactMap { $0 })
     let parts = (try? parts()) ?? []
     var result = BenchDocument(
       container: container.path, backend: engine.chosen.description, runs: runs, plan: plan)

@@ -27,6 +27,7 @@ struct BenchDocument: JSONDocument {
     var fused: [String]
     var kernel: String
     var refusals: [String]
+    var is_dequantized: Bool
     var macs: Int
     var milliseconds: Double?
 
@@ -36,6 +37,7 @@ struct BenchDocument: JSONDocument {
       fused = report.fused
       kernel = report.kernel
       refusals = report.refusals
+      is_dequantized = report.isDequantized
       macs = report.macs
     }
   }
@@ -110,7 +112,8 @@ struct BenchDocument: JSONDocument {
       let time = step.milliseconds ?? 0
       let others = step.fused.filter { $0 != step.node }
       table.add([
-        ([step.node] + others).joined(separator: " + "), step.operator_name, step.kernel,
+        ([step.node] + others).joined(separator: " + "), step.operator_name,
+        step.is_dequantized ? "dequantized: \(step.kernel)" : step.kernel,
         step.milliseconds.map { fixed($0, digits: 4) } ?? "", step.milliseconds == nil ? "" : percent(time, total),
         step.macs > 0 && time > 0 ? fixed(Double(step.macs) / time / 1e6, digits: 2) : "",
       ])

@@ -18,6 +18,9 @@ struct CompareCommand: ToolCommand {
       the float one), layer-by-layer (each layer calibrated and run on the already quantized outputs of those before; \
       the samples are the calibration then, so give the list that calibrated the container). Tensors belong together by \
       name or alias; what equalization multiplied channels by is divided out.
+
+      With --backend integer and no --against the reference is the simulation of the container itself: a row a tensor \
+      tells how many codes differ, and by how many steps.
       """)
 
   @OptionGroup var container: ContainerArgument
@@ -45,8 +48,8 @@ struct CompareCommand: ToolCommand {
   var html: String?
   @Flag(help: "Print the result as JSON.")
   var json = false
-  @Option(help: "What runs the graphs.")
-  var backend = BackendName.onednn
+  @Option(help: RunBackend.help)
+  var backend = RunBackend.onednn
   @OptionGroup var jobs: JobsOption
   @OptionGroup var common: CommonOptions
 
@@ -73,6 +76,7 @@ struct CompareCommand: ToolCommand {
     session.noteInputs([container.path, inputList] + (against.map { [$0] } ?? []))
     try session.checkOutputs(main: nil, others: [csv, html])
     let graph = file.graph
+    if backend.isInteger, against == nil { return try compareCodes(graph, session) }
     let reference = try session.phase("read") { () throws(Diagnostic) in
       try ReferenceModel.load(against: against, container: graph, path: container.path, session)
     }
@@ -118,8 +122,53 @@ struct CompareCommand: ToolCommand {
       samples: MeasurementSamples(
         count: source.count,
         jobs: Jobs.resolve(requested: jobs.jobs, arenaBytes: arena, work: source.count),
-        backend: backend == .onednn ? OneDNNBackend() : ReferenceBackend(),
+        backend: backend.made,
         load: { (index) throws(Diagnostic) in try source.load(index) }, progress: { progress.advance() }))
+  }
+
+  /// Integers against the simulation of the same container.
+  private func compareCodes(_ graph: Graph, _ session: ToolSession) throws(Diagnostic) -> ExitStatus {
+    guard graph.hasEncodings else {
+      throw Diagnostic(
+        "missing-encodings", "the container has no encodings: nothing runs in integers",
+        at: .init(file: container.path), hint: "quantize it by qquantize", kind: .usage)
+    }
+    let idle = [("--views", views != nil), ("--sensitivity", sensitivity), ("--html", html != nil)]
+    session.printer.report(
+      idle.filter(\.1).map { name, _ in
+        Diagnostic(
+          "option-without-effect", "\(name) changed nothing: integers are compared with the simulation, code by code",
+          hint: "--against a float model measures errors", severity: .warning)
+      })
+    let source = try session.phase("check samples") { () throws(Diagnostic) in
+      try SampleSource(try InputList(path: inputList), inputs: SampleInput.inputs(of: graph))
+    }
+    session.noteInputs(source.paths)
+    try session.printer.checkWarnings()
+    let simulation = OneDNNBackend()
+    let progress = session.progress("comparing", total: source.count, unit: "samples")
+    defer { progress.finish() }
+    let arena = 2 * graph.tensors.lazy.filter { $0.constant == nil }.reduce(0) { $0 + $1.type.logical.byteCount }
+    let result = try session.phase("compare") { () throws(Diagnostic) in
+      try CodeDifferences.measure(
+        graph,
+        MeasurementSamples(
+          count: source.count,
+          jobs: Jobs.resolve(requested: jobs.jobs, arenaBytes: arena, work: source.count),
+          backend: simulation, load: { (index) throws(Diagnostic) in try source.load(index) },
+          progress: { progress.advance() }), against: backend.made)
+    }
+    progress.finish()
+    let document = CodeComparisonDocument(
+      result, container: container.path, backend: backend.made.description,
+      reference: "simulation, \(simulation.description)")
+    if let csv { try AtomicFile.write(CodeComparisonDocument.csv(result), to: csv) }
+    if json {
+      try session.printResult(document)
+    } else {
+      try session.printResult(CodeComparisonDocument.text(result, document: document, most: all ? nil : top))
+    }
+    return .done
   }
 
   private func optionsWithoutEffect(_ graph: Graph) -> [Diagnostic] {

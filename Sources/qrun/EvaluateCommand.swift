@@ -62,6 +62,7 @@ struct EvaluateCommand: ToolCommand {
       }
     }
     session.printer.report(engine.optionsWithoutEffect(classifiers.map(\.graph)))
+    session.printer.report(classifiers.compactMap { engine.backend.note($0.plan) })
     let results = try session.phase("run") { () throws(Diagnostic) in
       try evaluate(classifiers, classes, ranks, session)
     }

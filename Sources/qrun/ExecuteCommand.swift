@@ -75,6 +75,7 @@ struct ExecuteCommand: ToolCommand {
     let plan = try session.phase("prepare") { () throws(Diagnostic) in
       try engine.prepare(graph, taps: taps)
     }
+    session.printer.report([engine.backend.note(plan)].compactMap { $0 })
     try session.printer.checkWarnings()
     if dryRun {
       try session.printSummary("\(counted(source.count, "sample")), \(counted(wanted.count, "tensor")) to write")

@@ -1,7 +1,7 @@
 /// A thin wall of our own shape over oneDNN: the only code which knows oneDNN's interface.
 ///
 /// Everything is 32-bit float, computed by IEEE rules (no reduced-precision accumulation, denormals
-/// kept). Activations are channel-last: `[batch, spatial..., channels]`, dense, without gaps.
+/// kept), but for the functions whose names say `integer`. Activations are channel-last: `[batch, spatial..., channels]`, dense, without gaps.
 ///
 /// Errors. A function which can fail returns NULL (creation) or a number other than 0 (execution)
 /// and, where `error` is given, leaves a NUL-terminated text of at most `error_capacity` bytes
@@ -95,6 +95,11 @@ const char *qdnn_primitive_implementation(const qdnn_primitive *primitive);
 int qdnn_execute(const qdnn_primitive *primitive, qdnn_worker *worker, const float *src,
                  const float *QDNN_NULLABLE src2, float *dst, char *QDNN_NULLABLE error,
                  size_t error_capacity) QDNN_CHECKED;
+
+/// The same for operands of any type: those of integer primitives are bytes, or 32-bit sums.
+int qdnn_execute_any(const qdnn_primitive *primitive, qdnn_worker *worker, const void *src,
+                     const void *QDNN_NULLABLE src2, void *dst, char *QDNN_NULLABLE error,
+                     size_t error_capacity) QDNN_CHECKED;
 
 // MARK: Element-wise functions and post-operations
 
@@ -234,6 +239,38 @@ qdnn_primitive *QDNN_NULLABLE qdnn_matmul_create(ptrdiff_t batch_a, ptrdiff_t ba
 int qdnn_product(int transpose_a, int transpose_b, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k,
                  const float *a, ptrdiff_t lda, const float *b, ptrdiff_t ldb, int accumulate,
                  float *c, ptrdiff_t ldc) QDNN_CHECKED;
+
+// MARK: Integers
+
+/// How 32-bit sums become unsigned bytes: each is converted to float, the bias of its channel is
+/// added, the sum multiplied by the channel's scale, post-operations applied; the result is rounded
+/// half to even and clamped to 0..255.
+typedef struct qdnn_byte_output {
+  const float *scales;    ///< one, or one for each channel of the output
+  ptrdiff_t scale_count;  ///< 1 or the number of channels
+  const int32_t *QDNN_NULLABLE bias;  ///< one for each channel
+  const qdnn_post_op *QDNN_NULLABLE post_ops;
+  ptrdiff_t post_op_count;
+} qdnn_byte_output;
+
+/// Convolution, or deconvolution where `transposed` is not 0, of unsigned bytes by signed ones; shapes
+/// as for `qdnn_conv_create`. `output` NULL: the result is the 32-bit sums. Padding holds 0.
+///
+/// Sums are exact where the processor adds products in 32 bits; instruction sets without VNNI add
+/// pairs of products in 16 bits, which holds while two neighbouring weights have magnitudes of 128
+/// together at most.
+qdnn_primitive *QDNN_NULLABLE qdnn_integer_conv_create(
+    ptrdiff_t rank, const qdnn_axis *axes, ptrdiff_t batch, ptrdiff_t in_channels,
+    ptrdiff_t out_channels, ptrdiff_t groups, int transposed, const int8_t *weights,
+    const qdnn_byte_output *QDNN_NULLABLE output, char *QDNN_NULLABLE error,
+    size_t error_capacity) QDNN_CHECKED;
+
+/// Product of unsigned bytes [m, k] and signed ones [k, n]; the rest as for
+/// `qdnn_integer_conv_create`.
+qdnn_primitive *QDNN_NULLABLE qdnn_integer_matmul_create(
+    ptrdiff_t m, ptrdiff_t k, ptrdiff_t n, const int8_t *weights,
+    const qdnn_byte_output *QDNN_NULLABLE output, char *QDNN_NULLABLE error,
+    size_t error_capacity) QDNN_CHECKED;
 
 // MARK: Softmax and normalization
 

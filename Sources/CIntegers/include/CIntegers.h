@@ -1,0 +1,94 @@
+/// Loops over bytes for integer execution: each computes what its comment says, number by number, with
+/// the same bits on every processor. Float operations are single IEEE operations in the order written
+/// (no fused multiply-add); rounding is half to even.
+///
+/// Nothing here checks sizes, allocates or fails. Operands do not overlap unless a comment allows it.
+#ifndef QTOOLS_CINTEGERS_H
+#define QTOOLS_CINTEGERS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__clang__)
+#pragma clang assume_nonnull begin
+#define QINT_NULLABLE _Nullable
+#else
+#define QINT_NULLABLE
+#endif
+
+/// How 32-bit sums of rows of `columns` numbers become bytes.
+///
+///     total = factor * sums + low_sums + bias + share * (the sum behind the row)     in 32 bits
+///     y = float(total) * scale
+///     y = y < 0 ? slope * y : y                      where there are slopes
+///     y = hard_swish(y) / step                       where step is not 0
+///     byte = round(clamp(y + zero_point, low, high))
+typedef struct qint_requantization {
+  int32_t factor;
+  const int32_t *QINT_NULLABLE low_sums;  ///< as many as sums
+  int32_t share;  ///< where not 0, a row of sums has one number more than `columns`
+  const int32_t *bias;                    ///< [bias_rows, columns], repeated for further rows
+  ptrdiff_t bias_rows;
+  const float *scales;                ///< [columns]
+  const float *QINT_NULLABLE slopes;  ///< [columns]
+  float step;
+  float zero_point;
+  float low;   ///< whole
+  float high;  ///< whole
+} qint_requantization;
+
+/// Requantizes `rows` rows of sums.
+void qint_requantize(const int32_t *sums, const qint_requantization *how, ptrdiff_t rows,
+                     ptrdiff_t columns, uint8_t *out);
+
+/// bytes = min(bytes, bounds of the column), in place.
+void qint_limit_rows(uint8_t *bytes, const uint8_t *bounds, ptrdiff_t rows, ptrdiff_t columns);
+
+/// An operand of a binary loop: code i is `codes[i * step]`, step 0 or 1; `zero` is its zero point,
+/// `scale` what its distance from there is multiplied by.
+typedef struct qint_operand {
+  const uint8_t *codes;
+  ptrdiff_t step;
+  int32_t zero;
+  float scale;
+} qint_operand;
+
+/// round(clamp(float(a - zero) * scale + float(b - zero) * scale + zero_point, low, high)).
+void qint_add(qint_operand a, qint_operand b, ptrdiff_t count, float zero_point, float low,
+              float high, uint8_t *out);
+
+/// round(clamp(float((a - zero) * (b - zero)) * a.scale + zero_point, low, high)).
+void qint_multiply(qint_operand a, qint_operand b, ptrdiff_t count, float zero_point, float low,
+                   float high, uint8_t *out);
+
+/// out[i] = table[in[i]]; `out` may be `in`.
+void qint_look_up(const uint8_t *table, const uint8_t *in, ptrdiff_t count, uint8_t *out);
+
+/// out[i * run ...] = in[starts[i] ...], `run` bytes each; where starts[i] is negative, `fill`.
+void qint_gather(const int32_t *starts, ptrdiff_t count, ptrdiff_t run, uint8_t fill,
+                 const uint8_t *in, uint8_t *out);
+
+/// Transposes `count` matrices of [rows, columns] bytes.
+void qint_transpose(const uint8_t *in, ptrdiff_t count, ptrdiff_t rows, ptrdiff_t columns,
+                    uint8_t *out);
+
+/// out = max(out, row), in place.
+void qint_maximum(uint8_t *out, const uint8_t *row, ptrdiff_t count);
+
+/// sums += row.
+void qint_accumulate(int32_t *sums, const uint8_t *row, ptrdiff_t count);
+
+/// round(clamp(x / scale, lowest, highest)) + zero_point; NaN gives `lowest`. |lowest| and |highest|
+/// are whole and below 2^22.
+void qint_quantize(const float *x, ptrdiff_t count, float scale, float lowest, float highest,
+                   int32_t zero_point, uint8_t *out);
+
+/// float(code - zero_point) * scale.
+void qint_dequantize(const uint8_t *codes, ptrdiff_t count, float scale, int32_t zero_point,
+                     float *out);
+
+#if defined(__clang__)
+#pragma clang assume_nonnull end
+#endif
+
+#endif

@@ -1,0 +1,221 @@
+#include "CIntegers.h"
+
+#include <string.h>
+
+#pragma STDC FP_CONTRACT OFF
+
+// Compiled for three generations of processors; the loader picks one. All give the same bits.
+#if defined(__x86_64__) && defined(__linux__)
+#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CLONES
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+/// A number clamped to whole bounds inside of 0..255 and rounded half to even: adding 1.5 * 2^23
+/// leaves the rounded number in the low bits of the sum. NaN gives `low`.
+INLINE uint8_t rounded(float value, float low, float high) {
+  value = value > low ? value : low;
+  value = value < high ? value : high;
+  const float sum = value + 12582912.0f;
+  uint32_t bits;
+  memcpy(&bits, &sum, sizeof bits);
+  return (uint8_t)bits;
+}
+
+INLINE float hard_swish(float x) {
+  float gate = x / 6.0f + 0.5f;
+  gate = gate > 0.0f ? gate : 0.0f;
+  gate = gate < 1.0f ? gate : 1.0f;
+  return x * gate;
+}
+
+INLINE void requantize_rows(const int32_t *restrict sums, const qint_requantization *how,
+                            ptrdiff_t rows, ptrdiff_t columns, uint8_t *restrict out, int split,
+                            int sloped, int swish) {
+  const uint32_t factor = (uint32_t)how->factor;
+  const float zero_point = how->zero_point, low = how->low, high = how->high, step = how->step;
+  const float *restrict scales = how->scales, *restrict slopes = how->slopes;
+  const ptrdiff_t stride = columns + (how->share != 0);
+  ptrdiff_t bias_row = 0;
+  for (ptrdiff_t row = 0; row < rows; row++) {
+    const int32_t *restrict bias = how->bias + bias_row * columns;
+    const int32_t *restrict from = sums + row * stride;
+    const int32_t *restrict rest = split ? how->low_sums + row * stride : NULL;
+    uint8_t *restrict to = out + row * columns;
+    // Unsigned: the total fits, what is on the way to it may not.
+    const uint32_t share = how->share == 0 ? 0 : (uint32_t)how->share * (uint32_t)from[columns];
+    for (ptrdiff_t i = 0; i < columns; i++) {
+      uint32_t total = (uint32_t)from[i];
+      if (split) {
+        total = total * factor + (uint32_t)rest[i];
+      }
+      total += (uint32_t)bias[i] + share;
+      float y = (float)(int32_t)total * scales[i];
+      if (sloped) {
+        y = y < 0.0f ? slopes[i] * y : y;
+      }
+      if (swish) {
+        y = hard_swish(y) / step;
+      }
+      to[i] = rounded(y + zero_point, low, high);
+    }
+    bias_row = bias_row + 1 == how->bias_rows ? 0 : bias_row + 1;
+  }
+}
+
+CLONES void qint_requantize(const int32_t *sums, const qint_requantization *how, ptrdiff_t rows,
+                            ptrdiff_t columns, uint8_t *out) {
+  const int sloped = how->slopes != NULL, swish = how->step != 0.0f;
+  if (how->low_sums != NULL) {
+    if (sloped) {
+      requantize_rows(sums, how, rows, columns, out, 1, 1, 0);
+    } else if (swish) {
+      requantize_rows(sums, how, rows, columns, out, 1, 0, 1);
+    } else {
+      requantize_rows(sums, how, rows, columns, out, 1, 0, 0);
+    }
+  } else if (sloped) {
+    requantize_rows(sums, how, rows, columns, out, 0, 1, 0);
+  } else if (swish) {
+    requantize_rows(sums, how, rows, columns, out, 0, 0, 1);
+  } else {
+    requantize_rows(sums, how, rows, columns, out, 0, 0, 0);
+  }
+}
+
+CLONES void qint_limit_rows(uint8_t *restrict bytes, const uint8_t *restrict bounds, ptrdiff_t rows,
+                            ptrdiff_t columns) {
+  for (ptrdiff_t row = 0; row < rows; row++) {
+    uint8_t *restrict line = bytes + row * columns;
+    for (ptrdiff_t i = 0; i < columns; i++) {
+      line[i] = line[i] < bounds[i] ? line[i] : bounds[i];
+    }
+  }
+}
+
+INLINE void add(qint_operand a, qint_operand b, ptrdiff_t a_step, ptrdiff_t b_step, ptrdiff_t count,
+                float zero_point, float low, float high, uint8_t *restrict out) {
+  const uint8_t *restrict x = a.codes, *restrict y = b.codes;
+  for (ptrdiff_t i = 0; i < count; i++) {
+    const float left = (float)((int32_t)x[i * a_step] - a.zero) * a.scale;
+    const float right = (float)((int32_t)y[i * b_step] - b.zero) * b.scale;
+    out[i] = rounded(left + right + zero_point, low, high);
+  }
+}
+
+CLONES void qint_add(qint_operand a, qint_operand b, ptrdiff_t count, float zero_point, float low,
+                     float high, uint8_t *out) {
+  if (a.step == 1 && b.step == 1) {
+    add(a, b, 1, 1, count, zero_point, low, high, out);
+  } else {
+    add(a, b, a.step, b.step, count, zero_point, low, high, out);
+  }
+}
+
+INLINE void multiply(qint_operand a, qint_operand b, ptrdiff_t a_step, ptrdiff_t b_step,
+                     ptrdiff_t count, float zero_point, float low, float high,
+                     uint8_t *restrict out) {
+  const uint8_t *restrict x = a.codes, *restrict y = b.codes;
+  for (ptrdiff_t i = 0; i < count; i++) {
+    const int32_t product =
+        ((int32_t)x[i * a_step] - a.zero) * ((int32_t)y[i * b_step] - b.zero);
+    out[i] = rounded((float)product * a.scale + zero_point, low, high);
+  }
+}
+
+CLONES void qint_multiply(qint_operand a, qint_operand b, ptrdiff_t count, float zero_point,
+                          float low, float high, uint8_t *out) {
+  if (a.step == 1 && b.step == 1) {
+    multiply(a, b, 1, 1, count, zero_point, low, high, out);
+  } else if (a.step == 1 && b.step == 0) {
+    multiply(a, b, 1, 0, count, zero_point, low, high, out);
+  } else {
+    multiply(a, b, a.step, b.step, count, zero_point, low, high, out);
+  }
+}
+
+void qint_look_up(const uint8_t *table, const uint8_t *in, ptrdiff_t count, uint8_t *out) {
+  for (ptrdiff_t i = 0; i < count; i++) {
+    out[i] = table[in[i]];
+  }
+}
+
+void qint_gather(const int32_t *restrict starts, ptrdiff_t count, ptrdiff_t run, uint8_t fill,
+                 const uint8_t *restrict in, uint8_t *restrict out) {
+  for (ptrdiff_t i = 0; i < count; i++) {
+    if (starts[i] < 0) {
+      memset(out + i * run, fill, (size_t)run);
+    } else if (run == 1) {
+      out[i] = in[starts[i]];
+    } else {
+      memcpy(out + i * run, in + starts[i], (size_t)run);
+    }
+  }
+}
+
+/// Rows and columns in tiles that fit the first cache.
+INLINE void transpose(const uint8_t *restrict in, ptrdiff_t rows, ptrdiff_t columns,
+                      uint8_t *restrict out) {
+  enum { tile = 32 };
+  for (ptrdiff_t column = 0; column < columns; column += tile) {
+    const ptrdiff_t end = column + tile < columns ? column + tile : columns;
+    for (ptrdiff_t row = 0; row < rows; row += tile) {
+      const ptrdiff_t last = row + tile < rows ? row + tile : rows;
+      for (ptrdiff_t c = column; c < end; c++) {
+        for (ptrdiff_t r = row; r < last; r++) {
+          out[c * rows + r] = in[r * columns + c];
+        }
+      }
+    }
+  }
+}
+
+CLONES void qint_transpose(const uint8_t *in, ptrdiff_t count, ptrdiff_t rows, ptrdiff_t columns,
+                           uint8_t *out) {
+  for (ptrdiff_t i = 0; i < count; i++) {
+    const uint8_t *restrict from = in + i * rows * columns;
+    uint8_t *restrict to = out + i * rows * columns;
+    if (rows == 3) {  // colour planes
+      for (ptrdiff_t c = 0; c < columns; c++) {
+        to[3 * c] = from[c];
+        to[3 * c + 1] = from[columns + c];
+        to[3 * c + 2] = from[2 * columns + c];
+      }
+    } else {
+      transpose(from, rows, columns, to);
+    }
+  }
+}
+
+CLONES void qint_maximum(uint8_t *restrict out, const uint8_t *restrict row, ptrdiff_t count) {
+  for (ptrdiff_t i = 0; i < count; i++) {
+    out[i] = out[i] > row[i] ? out[i] : row[i];
+  }
+}
+
+CLONES void qint_accumulate(int32_t *restrict sums, const uint8_t *restrict row, ptrdiff_t count) {
+  for (ptrdiff_t i = 0; i < count; i++) {
+    sums[i] += row[i];
+  }
+}
+
+CLONES void qint_quantize(const float *restrict x, ptrdiff_t count, float scale, float lowest,
+                          float highest, int32_t zero_point, uint8_t *restrict out) {
+  for (ptrdiff_t i = 0; i < count; i++) {
+    float ratio = x[i] / scale;
+    ratio = ratio > lowest ? ratio : lowest;
+    ratio = ratio < highest ? ratio : highest;
+    const float sum = ratio + 12582912.0f;
+    uint32_t bits;
+    memcpy(&bits, &sum, sizeof bits);
+    out[i] = (uint8_t)(bits + (uint32_t)zero_point);
+  }
+}
+
+CLONES void qint_dequantize(const uint8_t *restrict codes, ptrdiff_t count, float scale,
+                            int32_t zero_point, float *restrict out) {
+  for (ptrdiff_t i = 0; i < count; i++) {
+    out[i] = (float)((int32_t)codes[i] - zero_point) * scale;
+  }
+}

@@ -1,0 +1,177 @@
+import IR
+import Operators
+
+// The plain evaluation of every integer operation: what defines the bits. Readable before fast.
+
+extension IntegerAccumulation {
+  func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
+    guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
+    let totals = totals(x)
+    for (index, total) in totals.enumerated() { y[index] = code(total, channel: index % channels) }
+  }
+
+  /// The code of a total.
+  func code(_ total: Int32, channel: Int) -> UInt8 {
+    let code = grid.code(steps: activated(Float(total) * scales[channel], channel), in: clamp.range)
+    return bounds.map { min(code, $0[channel]) } ?? code
+  }
+
+  private func activated(_ y: Float, _ channel: Int) -> Float {
+    switch curve {
+    case .none: y
+    case .slopes(let slopes): y < 0 ? slopes[channel] * y : y
+    case .hardSwish: y * min(max(y / 6 + 0.5, 0), 1) / grid.scale
+    }
+  }
+
+  /// Exact sums of weight times distance from the zero point, and bias, in output order.
+  func totals(_ x: UnsafePointer<UInt8>) -> [Int32] {
+    let pixels = output[..<4].reduce(1, *)
+    var totals: [Int32] = []
+    for _ in 0..<pixels { totals += bias }
+    switch form {
+    case .product:
+      for row in 0..<pixels { add(x + row * input[4], weightRow: 0, group: 1, to: &totals, row) }
+    case .convolution(let window, let group):
+      forEachWindowTap(input, output, window) { position, pixel, tap in
+        add(x + pixel * input[4], weightRow: tap, group: group, to: &totals, position)
+      }
+    case .transposed(let window, let group):
+      forEachWindowTap(output, input, window) { pixel, position, tap in
+        add(x + pixel * input[4], weightRow: tap, group: group, to: &totals, position)
+      }
+    }
+    return totals
+  }
+
+  /// Adds one input pixel by the weights of a tap to an output pixel.
+  private func add(
+    _ pixel: UnsafePointer<UInt8>, weightRow tap: Int, group: Int, to totals: inout [Int32], _ position: Int
+  ) {
+    let (inner, outer) = (input[4] / group, channels / group)
+    weights.withUnsafeBufferPointer { weights in
+      totals.withUnsafeMutableBufferPointer { totals in
+        for g in 0..<group {
+          for c in 0..<inner {
+            let distance = Int32(pixel[g * inner + c]) - Int32(inputZero)
+            let row = (tap * inner + c) * channels + g * outer
+            let target = position * channels + g * outer
+            for m in 0..<outer { totals[target + m] &+= distance &* Int32(weights[row + m]) }
+          }
+        }
+      }
+    }
+  }
+}
+
+extension IntegerLookup {
+  func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
+    guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
+    for index in 0..<outputs[0].type.count { y[index] = table[Int(x[index])] }
+  }
+}
+
+extension IntegerArithmetic {
+  func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
+    guard let a = bytes(inputs[0]), let b = bytes(inputs[1]), let y = bytes(outputs[0]) else { return }
+    let (aSteps, bSteps) = (broadcastStrides(aShape, to: shape), broadcastStrides(bShape, to: shape))
+    let strides = denseStrides(shape)
+    for index in 0..<outputs[0].type.count {
+      var (left, right) = (0, 0)
+      for axis in shape.indices {
+        let place = index / strides[axis] % shape[axis]
+        left += place * aSteps[axis]
+        right += place * bSteps[axis]
+      }
+      let p = Int32(a[left]) - Int32(aZero)
+      let q = Int32(b[right]) - Int32(bZero)
+      let steps =
+        switch kind {
+        case .sum: Float(p) * aScale + Float(q) * bScale
+        case .product: Float(p * q) * aScale
+        }
+      y[index] = grid.code(steps: steps, in: clamp.range)
+    }
+  }
+}
+
+extension IntegerMaximumPool {
+  func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
+    guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
+    let channels = output[4]
+    y.update(repeating: 0, count: outputs[0].type.count)
+    forEachWindowTap(input, output, window) { position, pixel, _ in
+      for c in 0..<channels {
+        y[position * channels + c] = max(y[position * channels + c], x[pixel * channels + c])
+      }
+    }
+    for index in 0..<outputs[0].type.count { y[index] = table[Int(y[index])] }
+  }
+}
+
+extension IntegerAveragePool {
+  func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
+    guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
+    let channels = output[4]
+    var sums = [Int32](repeating: 0, count: outputs[0].type.count)
+    forEachWindowTap(input, output, window) { position, pixel, _ in
+      for c in 0..<channels {
+        sums[position * channels + c] += Int32(x[pixel * channels + c]) - Int32(inputZero)
+      }
+    }
+    for index in sums.indices {
+      let factor = factors[index / channels % factors.count]
+      y[index] = grid.code(steps: Float(sums[index]) * factor, in: grid.range)
+    }
+  }
+}
+
+extension IntegerReduction {
+  func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
+    guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
+    for o in 0..<outer {
+      for i in 0..<inner {
+        var sum: Int32 = 0
+        for r in 0..<reduced {
+          sum += Int32(x[(o * reduced + r) * inner + i]) - Int32(inputZero)
+        }
+        y[o * inner + i] = grid.code(steps: Float(sum) * factor, in: grid.range)
+      }
+    }
+  }
+}
+
+extension IntegerSoftmax {
+  func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
+    guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
+    for o in 0..<outer {
+      for i in 0..<inner {
+        let start = o * size * inner + i
+        var (top, sum): (UInt8, Int) = (0, 0)
+        for s in 0..<size { top = max(top, x[start + s * inner]) }
+        for s in 0..<size { sum += Int(table[Int(top - x[start + s * inner])]) }
+        let factor = Float(1 / (Double(sum) * Double(grid.scale)))
+        for s in 0..<size {
+          let share = Float(table[Int(top - x[start + s * inner])]) * factor
+          y[start + s * inner] = grid.code(steps: share, in: grid.range)
+        }
+      }
+    }
+  }
+}
+
+extension IntegerMovement {
+  func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
+    var moved = inputs
+    var copies: [Bytes] = []
+    for (index, input) in inputs.enumerated() {
+      guard let table = tables[index], let input, let from = bytes(input) else { continue }
+      let copy = Bytes(count: input.type.count) { target in
+        for place in 0..<target.count { target[place] = table[Int(from[place])] }
+      }
+      copies.append(copy)
+      moved[index] = TensorView(type: input.type, bytes: copy.buffer)
+    }
+    try withExtendedLifetime(copies) { () throws(Diagnostic) in try move(moved, outputs) }
+  }
+}
