@@ -69,6 +69,7 @@ VERSIONS static void apply(const qk_link *link, const float *x, float *y, ptrdif
     case qk_function_relu: EACH(v > 0 ? v : 0);
     case qk_function_leaky: EACH(v > 0 ? v : a * v);
     case qk_function_clip: EACH(clipped(v, a, b));
+    case qk_function_hard_sigmoid: EACH(clipped(a * v + b, 0, 1));
     case qk_function_negate: EACH(-v);
     case qk_function_absolute: EACH(__builtin_fabsf(v));
     case qk_function_square_root: EACH(__builtin_elementwise_sqrt(v));

@@ -63,6 +63,7 @@ struct ChainKernel: Kernel {
     .add: "add", .subtract: "subtract", .subtract_from: "subtract", .multiply: "multiply", .divide: "divide",
     .divide_into: "divide", .maximum: "maximum", .maximum_of: "maximum", .minimum: "minimum",
     .minimum_of: "minimum", .prelu: "prelu", .relu: "relu", .leaky: "leaky relu", .clip: "clip",
+    .hard_sigmoid: "hard sigmoid",
     .negate: "negate", .absolute: "absolute", .square_root: "square root",
     .reciprocal_root: "reciprocal root", .reciprocal: "reciprocal", .square: "square", .grid: "grid",
   ]
@@ -130,6 +131,7 @@ struct ChainPart {
     case is Relu: ChainLink(function: .relu)
     case let op as LeakyRelu: ChainLink(function: op.alpha == 0 ? .relu : .leaky, a: op.alpha)
     case let op as ReluMinMax: ChainLink(function: .clip, a: op.minValue, b: op.maxValue)
+    case let op as HardSigmoid: ChainLink(function: .hard_sigmoid, a: op.alpha, b: op.beta)
     case is ElementWiseNeg: ChainLink(function: .negate)
     case is ElementWiseAbs: ChainLink(function: .absolute)
     case is ElementWiseSquareRoot: ChainLink(function: .square_root)

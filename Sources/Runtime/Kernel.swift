@@ -66,6 +66,7 @@ enum PostOperation: Sendable, Hashable {
   case gelu(tanh: Bool)
   case swish(Float)
   case elu(Float)
+  case mish
   /// Adds the last input of the step.
   case sum
   /// A function with a constant for each channel, or one for all: the next of

@@ -11,6 +11,7 @@ let nativeMovingMakers = [
   KernelMaker(make: makeConcatKernel), KernelMaker(make: makeSplitKernel),
   KernelMaker(make: makeRmsNormKernel), KernelMaker(make: makeResizeKernel),
   KernelMaker(make: makeShortSoftmaxKernel), KernelMaker(make: makeSelectKernel),
+  KernelMaker(make: makeResponseNormKernel), KernelMaker(make: makeImageNormKernel),
 ]
 
 /// Longest row, in elements, that is moved element by element.

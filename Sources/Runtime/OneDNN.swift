@@ -82,3 +82,10 @@ final class OneDNNWorker {
     if status != 0 { throw Diagnostic("onednn", String(cString: errorText), kind: .internal) }
   }
 }
+
+extension qdnn_post_op {
+  /// A post-operation without constants.
+  init(function: qdnn_function, alpha: Float, beta: Float) {
+    self.init(function: function, alpha: alpha, beta: beta, values: nil, value_count: 0)
+  }
+}

@@ -74,6 +74,7 @@ extension OneDNN {
         case .gelu(let tanh): result.function = tanh ? .gelu_tanh : .gelu_erf
         case .swish(let a): (result.function, result.alpha) = (.swish, a)
         case .elu(let alpha): (result.function, result.alpha) = (.elu, alpha)
+        case .mish: result.function = .mish
         case .sum: result.function = .sum
         case .channels(let function):
           switch function {
@@ -264,6 +265,7 @@ extension OneDNN {
       (function, alpha, beta) = (op.approximate == .tanh ? .gelu_tanh : .gelu_erf, 0, 0)
     case let op as Swish: (function, alpha, beta) = (.swish, op.a, 0)
     case let op as Elu: (function, alpha, beta) = (.elu, op.alpha, 0)
+    case is Mish: (function, alpha, beta) = (.mish, 0, 0)
     default: return .unrelated
     }
     guard request.isFloat, request.postOperations.isEmpty else {

@@ -143,6 +143,7 @@ extension PlanBuilder {
     case let op as Gelu: .gelu(tanh: op.approximate == .tanh)
     case let op as Swish: .swish(op.a)
     case let op as Elu: .elu(op.alpha)
+    case is Mish: .mish
     default: nil
     }
   }

@@ -26,7 +26,7 @@ extension NetworkMaker {
       ElementWiseRsqrt(), maker.add(ElementWiseAdd(), variance, maker.constant([0.01], [1])))
     y = try maker.add(ElementWiseMultiply(), y, root)
     y = try maker.add(ElementWiseNeg(), maker.add(ReluMinMax(minValue: -0.5, maxValue: 0.75), y))
-    y = try maker.add(Prelu(), y, maker.constant([20]))
+    y = try maker.add(Prelu(), maker.add(HardSigmoid(alpha: 0.2, beta: 0.5), y), maker.constant([20]))
     // Operands that no chain reads: broadcast on both sides, in the middle.
     let middle = try maker.add(ElementWiseAdd(), y, maker.constant([5, 1, 20]))
     let low = try maker.add(ElementWiseMinimum(), middle, maker.constant([2, 5, 1, 1]))
@@ -50,7 +50,7 @@ extension NetworkMaker {
     let x = maker.input([1, 9, 9, 8])
     let functions: [any Operator] = [
       Sigmoid(), Tanh(), Gelu(.none), Gelu(.tanh), Swish(1), Elu(alpha: 0.7),
-      HardSwish(), LeakyRelu(alpha: 0.3),
+      HardSwish(), LeakyRelu(alpha: 0.3), Mish(),
     ]
     var y = x
     for (index, function) in functions.enumerated() {
@@ -96,6 +96,21 @@ extension NetworkMaker {
     let odd = try maker.add(
       Conv2d(stride: [3, 1], padAmount: [0, 2, 3, 0]), turned, maker.constant([4, 2, 1, 7]))
     maker.graph.outputs = [y, z, w, odd]
+    return maker
+  }
+
+  /// Normalization over neighbouring channels, over images, over groups of channels.
+  static func norms() throws -> NetworkMaker {
+    var maker = NetworkMaker()
+    let x = maker.input([2, 5, 6, 24])
+    var outputs: [TensorID] = []
+    for (beta, radius) in [(0.75, 2), (0.5, 0), (1, 24), (0.7, 3)] as [(Float, Int)] {
+      outputs.append(try maker.add(Lrn(alpha: 0.3, beta: beta, bias: 1, radius: radius), x))
+    }
+    let (gamma, beta) = (maker.constant([24]), maker.constant([24]))
+    outputs.append(try maker.add(Relu(), maker.add(InstanceNorm(epsilon: 1e-5), x, gamma, beta)))
+    outputs.append(try maker.add(GroupNorm(epsilon: 1e-5, group: 3), x, gamma, beta))
+    maker.graph.outputs = outputs
     return maker
   }
 

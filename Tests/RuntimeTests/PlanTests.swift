@@ -6,7 +6,7 @@ import Testing
 
 /// A network by name, so that tests can be run over several.
 enum Network: String, CaseIterable, Sendable {
-  case residual, attention, views, chains, curves, moves, planes
+  case residual, attention, views, chains, curves, moves, planes, norms
 
   func make() throws -> NetworkMaker {
     switch self {
@@ -17,6 +17,7 @@ enum Network: String, CaseIterable, Sendable {
     case .curves: try .curves()
     case .moves: try .moves()
     case .planes: try .planes()
+    case .norms: try .norms()
     }
   }
 }
@@ -86,6 +87,26 @@ enum Network: String, CaseIterable, Sendable {
     }
     #expect(!steps.contains { $0.kernel == "reference" })
     #expect(steps.map(\.macs).reduce(0, +) > 100_000)
+  }
+
+  /// Steps are fused as far as they may be, and tell why not further.
+  @Test func chainsAndCurvesAreFused() throws {
+    let chains = try NetworkMaker.chains().graph
+    let first = try #require(fast.prepare(chains, options: PlanOptions(simulate: false)).steps.first)
+    #expect(first.kernel == "native chain" && first.fused.count == 6)
+    #expect(first.refusals == ["fusion with n7_ReduceMean: the tensor between has 2 readers"])
+    let tapped = chains.nodes[2].outputs[0]
+    let split = try fast.prepare(chains, options: PlanOptions(simulate: false, taps: [tapped])).steps
+    #expect(split[0].fused.count == 2 && split[0].refusals.contains { $0.contains("looked at") })
+
+    let curves = try NetworkMaker.curves().graph
+    let steps = try fast.prepare(curves, options: PlanOptions(simulate: false)).steps
+    if fast.description.contains("avx512") {
+      let alone = ["Sigmoid", "Tanh", "Gelu", "Swish", "Elu", "HardSwish", "Mish", "ElementWiseMinimum"]
+      #expect(!steps.contains { alone.contains($0.operatorName) && $0.fused.isEmpty && $0.node != "n22_Sigmoid" })
+      #expect(steps.contains { $0.fused.count == 2 && $0.fused[0].contains("Sigmoid") })
+    }
+    #expect(!steps.contains { $0.kernel == "reference" })
   }
 
   @Test(arguments: Network.allCases)

@@ -46,7 +46,8 @@ typedef enum QK_CLOSED_ENUM qk_function {
   qk_function_square = 17,
   qk_function_grid = 18,             ///< to the nearest number of a grid, see qk_simulate
   qk_function_maximum_of = 19,       ///< as maximum of o and x: the sign of a zero is that of the first
-  qk_function_minimum_of = 20        ///< as minimum of o and x
+  qk_function_minimum_of = 20,       ///< as minimum of o and x
+  qk_function_hard_sigmoid = 21      ///< min(max(a * x + b, 0), 1)
 } qk_function;
 
 /// How the operand of a link lies over rows of `columns` numbers.
@@ -151,6 +152,18 @@ ptrdiff_t qk_pixels_scratch(const qk_planes *planes, ptrdiff_t link_count);
 /// `weights` are [kernel rows, kernel columns, 16] and `bias` [16], repeated until they are so long.
 void qk_pixels_convolution(const qk_planes *planes, const qk_planes_constants *constants, const float *x,
                            float *y, float *scratch);
+
+// MARK: Normalization
+
+/// y = x / (bias + alpha * sum of squares)^beta in rows of `channels` numbers, the sum over `radius` neighbours
+/// on either side; beta is 0.5, 0.75 or 1. `scratch` is memory for 2 * (channels + radius) numbers.
+void qk_response_norm(const float *x, float *y, ptrdiff_t rows, ptrdiff_t channels, ptrdiff_t radius, float alpha,
+                      float beta, float bias, float *scratch);
+
+/// Normalizes an image [pixels, channels] by mean and biased variance of each of `groups` equal parts of the
+/// channels, then y = normal * gamma + beta a channel. Sums in double; `scratch` is memory for 2 * channels.
+void qk_image_norm(const float *x, float *y, ptrdiff_t pixels, ptrdiff_t channels, ptrdiff_t groups, double epsilon,
+                   const float *gamma, const float *beta, double *scratch);
 
 // MARK: Resizing
 
