@@ -38,7 +38,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 OUT = ROOT / "out/bench"
 PARTS = ("latency", "throughput", "simulation", "conversion")
 MADE = (
-    "light_resnet50", "light_squeezenet", "light_shufflenet", "light_densenet121", "light_inception_v2", "unet",
+    "light_resnet50", "light_squeezenet", "light_shufflenet", "light_densenet121", "light_inception_v1",
+    "light_inception_v2", "unet",
     "acoustic", "superres", "detector", "video")
 SHARED = ("mobilenet_v1_025", "ultraface_rfb_320", "tiny_llama_105", "mnist")
 TYPES = {"tensor(float)": np.float32, "tensor(int32)": np.int32, "tensor(int64)": np.int64}

@@ -72,6 +72,19 @@ VERSIONS static void split_line(const float *restrict line, float *restrict even
   }
 }
 
+/// Asks for a later row: rows of planes are too short for the processor to see where they lead.
+static void fetch_row(const qk_planes *p, const float *x, ptrdiff_t row) {
+  if (row < 0 || row >= p->height || p->column_step != 1) {
+    return;
+  }
+  for (ptrdiff_t channel = 0; channel < p->channels; channel++) {
+    const float *source = x + channel * p->channel_step + row * p->row_step;
+    for (ptrdiff_t i = 0; i < p->width; i += lane_count) {
+      __builtin_prefetch(source + i);
+    }
+  }
+}
+
 static void fill_row(const qk_planes *p, const float *x, ptrdiff_t row, float *target, float *line) {
   const ptrdiff_t length = phase_length(p), stride = p->stride[1];
   const bool outside = row < 0 || row >= p->height;
@@ -198,6 +211,7 @@ void qk_planes_convolution(const qk_planes *planes, const qk_planes_constants *c
     const ptrdiff_t top = out * p->stride[0];
     next = next > top ? next : top;
     for (; next < top + rows; next++) {
+      fetch_row(p, x, next - p->pad[0] + 2 * p->stride[0]);
       fill_row(p, x, next - p->pad[0], ring + next % rows * row_size, line);
     }
     place_taps(p, out, p->channels, 1, offsets);
