@@ -41,8 +41,7 @@ struct CodeComparisonDocument: JSONDocument {
   /// All rows as CSV, in the order of the graph.
   static func csv(_ result: CodeDifferences) -> String {
     let lines = result.rows.map { row in
-      let name =
-        "\"" + row.tensor.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\"") + "\""
+      let name = "\"" + row.tensor.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\"") + "\""
       return "\(name),\(row.operatorName),\(row.codes),\(row.differing),\(row.largest),\(row.total)"
     }
     return (["tensor,operator,codes,differing,largest_steps,total_steps"] + lines).joined(separator: "\n") + "\n"
