@@ -330,9 +330,9 @@ struct IntegerPlanBuilder {
       inputs.append(try valueOperand(id))
     }
     var refusals: [String] = []
-    let isQuantized = (node.inputs.compactMap { $0 } + node.outputs).contains { id in
-      graph[id].encoding != nil && graph[id].type.logical.element == .float32
-    }
+    // Numbers that come from integers are quantized here for the first time.
+    let floats = node.inputs.compactMap { $0 }.filter { graph[$0].type.logical.element == .float32 }
+    let isQuantized = !floats.isEmpty && (floats + node.outputs).contains { graph[$0].encoding != nil }
     let isDequantized = given ?? (isQuantized && !graph.isView(node))
     if isDequantized { refusals.append(refusal) }
     let kernel = floatKernel(node, &refusals)
