@@ -177,6 +177,40 @@ CLONES void qint_normalize(const uint8_t *restrict codes, ptrdiff_t count, int32
   }
 }
 
+CLONES void qint_finish_sums(const int32_t *restrict sums, ptrdiff_t count, int32_t shift,
+                             float factor, float zero_point, float low, float high,
+                             uint8_t *restrict out) {
+  for (ptrdiff_t i = 0; i < count; i++) {
+    out[i] = rounded((float)(sums[i] - shift) * factor + zero_point, low, high);
+  }
+}
+
+void qint_softmax(const uint8_t *in, ptrdiff_t size, ptrdiff_t step, const int32_t *table,
+                  double scale, float zero_point, float low, float high, uint8_t *out) {
+  uint8_t top = 0;
+  int64_t sum = 0;
+  for (ptrdiff_t i = 0; i < size; i++) {
+    top = in[i * step] > top ? in[i * step] : top;
+  }
+  for (ptrdiff_t i = 0; i < size; i++) {
+    sum += table[top - in[i * step]];
+  }
+  const float factor = (float)(1.0 / ((double)sum * scale));
+  if (size <= 256) {
+    for (ptrdiff_t i = 0; i < size; i++) {
+      out[i * step] = rounded((float)table[top - in[i * step]] * factor + zero_point, low, high);
+    }
+    return;
+  }
+  uint8_t codes[256];
+  for (int distance = 0; distance <= top; distance++) {
+    codes[distance] = rounded((float)table[distance] * factor + zero_point, low, high);
+  }
+  for (ptrdiff_t i = 0; i < size; i++) {
+    out[i * step] = codes[top - in[i * step]];
+  }
+}
+
 void qint_look_up(const uint8_t *table, const uint8_t *in, ptrdiff_t count, uint8_t *out) {
   for (ptrdiff_t i = 0; i < count; i++) {
     out[i] = table[in[i]];

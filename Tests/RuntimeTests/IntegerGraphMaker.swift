@@ -216,7 +216,7 @@ struct IntegerGraphMaker {
     var isTied = false
     let op: any Operator
     var more: [TensorID?] = []
-    switch kind % 26 {
+    switch kind % 29 {
     case 0, 1:
       op = ElementWiseAdd()
       more = [input(kind % 2 == 0 ? shape : [shape[3]])]
@@ -257,6 +257,15 @@ struct IntegerGraphMaker {
       let factor = chance(50) ? [2, 1, pick(1...90), shape[3]] : [pick(1...9), shape[3]]
       (op, more) = (MatMul(transposeIn1: true), [input(factor)])
     case 24: (op, more) = (MatMul(), [input([1, shape[1], shape[3], pick(1...150)])])
+    case 25:
+      op = ResizeNearestNeighbor(size: [shape[1] * 2, shape[2] + 3])
+      isTied = chance(50)
+    case 26: (op, more) = (Batchnorm(), [parameter([shape[3]]), parameter([shape[3]])])
+    case 27:
+      op =
+        chance(50)
+        ? Reduce<MaxReduction>(axes: [1, 2], keepDims: false) : Reduce<MinReduction>(axes: [3], keepDims: true)
+      isTied = chance(50)
     default:
       op = Expand(shape: [3] + shape)
       isTied = true

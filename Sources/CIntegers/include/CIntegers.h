@@ -76,6 +76,15 @@ void qint_normalize(const uint8_t *codes, ptrdiff_t count, int32_t zero, float f
                     const float *gamma, const float *beta, float zero_point, float low, float high,
                     uint8_t *out);
 
+/// round(clamp(float(sum - shift) * factor + zero_point, low, high)).
+void qint_finish_sums(const int32_t *sums, ptrdiff_t count, int32_t shift, float factor,
+                      float zero_point, float low, float high, uint8_t *out);
+
+/// A line of `size` codes, `step` apart: e = table[largest code - code] and
+/// round(clamp(float(e) * float(1 / (sum of e * scale)) + zero_point, low, high)).
+void qint_softmax(const uint8_t *in, ptrdiff_t size, ptrdiff_t step, const int32_t *table,
+                  double scale, float zero_point, float low, float high, uint8_t *out);
+
 /// Columns of a packed operand come in blocks of so many; depths in pairs.
 enum { qint_column_block = 64 };
 

@@ -144,6 +144,22 @@ extension IntegerReduction {
   }
 }
 
+extension IntegerExtreme {
+  func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
+    guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
+    for o in 0..<outer {
+      for i in 0..<inner {
+        var best = x[o * reduced * inner + i]
+        for r in 0..<reduced {
+          let code = x[(o * reduced + r) * inner + i]
+          best = isLargest ? max(best, code) : min(best, code)
+        }
+        y[o * inner + i] = table[Int(best)]
+      }
+    }
+  }
+}
+
 extension IntegerSoftmax {
   func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
     guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
@@ -178,6 +194,17 @@ extension IntegerNormalization {
         let normal = Float(Int(x[start + index]) - inputZero) * factor - shift
         y[start + index] = grid.code(steps: normal * gamma[index] + beta[index], in: grid.range)
       }
+    }
+  }
+}
+
+extension IntegerAffine {
+  func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
+    guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
+    for index in 0..<outputs[0].type.count {
+      let channel = index % gamma.count
+      let steps = Float(Int(x[index]) - inputZero) * gamma[channel] + beta[channel]
+      y[index] = grid.code(steps: steps, in: clamp.range)
     }
   }
 }
