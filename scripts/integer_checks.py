@@ -103,6 +103,13 @@ def main():
         for name in networks:
             made = folder / "networks" / name
             checks.run(name, prepare, name, made / "model.onnx", made / "list.txt", WAYS["channel"])
+        encoder = folder / "encoder"
+        subprocess.run(
+            [sys.executable, ROOT / "scripts/make_encoder.py", encoder, "--opset", "17", "--samples", "3"], check=True,
+            stdout=subprocess.DEVNULL)
+        checks.run(
+            "encoder", prepare, "transformer", encoder / "encoder.onnx", encoder / "list.txt",
+            WAYS["row"] + ["--bias_bitwidth", "32"])
     if arguments.unit:
         for name in SETS:
             done = subprocess.run(

@@ -17,6 +17,9 @@ swift test -c release -Xswiftc -enable-testing --skip-build
 echo "== peers: ONNX Runtime and Netron on our own fixtures"
 .venv/bin/python scripts/peer_tests.py --bin .build/release
 
+echo "== integer execution, on several instruction sets"
+.venv/bin/python scripts/integer_checks.py --bin .build/release --unit
+
 echo "== ONNX backend tests"
 .venv/bin/python scripts/conformance.py --bin .build/release --expect
 

@@ -94,44 +94,120 @@ CLONES void qint_limit_rows(uint8_t *restrict bytes, const uint8_t *restrict bou
   }
 }
 
-INLINE void add(qint_operand a, qint_operand b, ptrdiff_t a_step, ptrdiff_t b_step, ptrdiff_t count,
-                float zero_point, float low, float high, uint8_t *restrict out) {
+INLINE float combined(qint_binary kind, int32_t p, int32_t q, float a_scale, float b_scale) {
+  const float left = (float)p * a_scale, right = (float)q * b_scale;
+  switch (kind) {
+    case qint_binary_sum: return left + right;
+    case qint_binary_maximum: return left > right ? left : right;
+    case qint_binary_minimum: return left < right ? left : right;
+    case qint_binary_product: return (float)(p * q) * a_scale;
+    case qint_binary_quotient: return (float)p / (float)q * a_scale;
+  }
+  return 0.0f;
+}
+
+INLINE void combine(qint_binary kind, qint_operand a, qint_operand b, ptrdiff_t a_step,
+                    ptrdiff_t b_step, ptrdiff_t count, float zero_point, float low, float high,
+                    uint8_t *restrict out) {
   const uint8_t *restrict x = a.codes, *restrict y = b.codes;
   for (ptrdiff_t i = 0; i < count; i++) {
-    const float left = (float)((int32_t)x[i * a_step] - a.zero) * a.scale;
-    const float right = (float)((int32_t)y[i * b_step] - b.zero) * b.scale;
-    out[i] = rounded(left + right + zero_point, low, high);
+    const int32_t p = (int32_t)x[i * a_step] - a.zero, q = (int32_t)y[i * b_step] - b.zero;
+    out[i] = rounded(combined(kind, p, q, a.scale, b.scale) + zero_point, low, high);
   }
 }
 
-CLONES void qint_add(qint_operand a, qint_operand b, ptrdiff_t count, float zero_point, float low,
-                     float high, uint8_t *out) {
+INLINE void combine_any(qint_binary kind, qint_operand a, qint_operand b, ptrdiff_t count,
+                        float zero_point, float low, float high, uint8_t *out) {
   if (a.step == 1 && b.step == 1) {
-    add(a, b, 1, 1, count, zero_point, low, high, out);
-  } else {
-    add(a, b, a.step, b.step, count, zero_point, low, high, out);
-  }
-}
-
-INLINE void multiply(qint_operand a, qint_operand b, ptrdiff_t a_step, ptrdiff_t b_step,
-                     ptrdiff_t count, float zero_point, float low, float high,
-                     uint8_t *restrict out) {
-  const uint8_t *restrict x = a.codes, *restrict y = b.codes;
-  for (ptrdiff_t i = 0; i < count; i++) {
-    const int32_t product =
-        ((int32_t)x[i * a_step] - a.zero) * ((int32_t)y[i * b_step] - b.zero);
-    out[i] = rounded((float)product * a.scale + zero_point, low, high);
-  }
-}
-
-CLONES void qint_multiply(qint_operand a, qint_operand b, ptrdiff_t count, float zero_point,
-                          float low, float high, uint8_t *out) {
-  if (a.step == 1 && b.step == 1) {
-    multiply(a, b, 1, 1, count, zero_point, low, high, out);
+    combine(kind, a, b, 1, 1, count, zero_point, low, high, out);
   } else if (a.step == 1 && b.step == 0) {
-    multiply(a, b, 1, 0, count, zero_point, low, high, out);
+    combine(kind, a, b, 1, 0, count, zero_point, low, high, out);
   } else {
-    multiply(a, b, a.step, b.step, count, zero_point, low, high, out);
+    combine(kind, a, b, a.step, b.step, count, zero_point, low, high, out);
+  }
+}
+
+CLONES void qint_combine(qint_binary kind, qint_operand a, qint_operand b, ptrdiff_t count,
+                         float zero_point, float low, float high, uint8_t *out) {
+  switch (kind) {
+    case qint_binary_sum:
+      combine_any(qint_binary_sum, a, b, count, zero_point, low, high, out);
+      break;
+    case qint_binary_maximum:
+      combine_any(qint_binary_maximum, a, b, count, zero_point, low, high, out);
+      break;
+    case qint_binary_minimum:
+      combine_any(qint_binary_minimum, a, b, count, zero_point, low, high, out);
+      break;
+    case qint_binary_product:
+      combine_any(qint_binary_product, a, b, count, zero_point, low, high, out);
+      break;
+    case qint_binary_quotient:
+      combine_any(qint_binary_quotient, a, b, count, zero_point, low, high, out);
+      break;
+  }
+}
+
+CLONES void qint_moments(const uint8_t *restrict codes, ptrdiff_t count, int32_t zero,
+                         int64_t *restrict sum, int64_t *restrict squares) {
+  int64_t total = 0, square = 0;
+  for (ptrdiff_t start = 0; start < count; start += 4096) {  // 32 bits hold so many
+    const ptrdiff_t end = start + 4096 < count ? start + 4096 : count;
+    int32_t part = 0, part_square = 0;
+    for (ptrdiff_t i = start; i < end; i++) {
+      const int32_t distance = (int32_t)codes[i] - zero;
+      part += distance;
+      part_square += distance * distance;
+    }
+    total += part;
+    square += part_square;
+  }
+  *sum = total;
+  *squares = square;
+}
+
+CLONES void qint_normalize(const uint8_t *restrict codes, ptrdiff_t count, int32_t zero,
+                           float factor, float shift, const float *restrict gamma,
+                           const float *restrict beta, float zero_point, float low, float high,
+                           uint8_t *restrict out) {
+  for (ptrdiff_t i = 0; i < count; i++) {
+    const float x = (float)((int32_t)codes[i] - zero) * factor - shift;
+    const float y = x * gamma[i] + beta[i];
+    out[i] = rounded(y + zero_point, low, high);
+  }
+}
+
+CLONES void qint_finish_sums(const int32_t *restrict sums, ptrdiff_t count, int32_t shift,
+                             float factor, float zero_point, float low, float high,
+                             uint8_t *restrict out) {
+  for (ptrdiff_t i = 0; i < count; i++) {
+    out[i] = rounded((float)(sums[i] - shift) * factor + zero_point, low, high);
+  }
+}
+
+void qint_softmax(const uint8_t *in, ptrdiff_t size, ptrdiff_t step, const int32_t *table,
+                  double scale, float zero_point, float low, float high, uint8_t *out) {
+  uint8_t top = 0;
+  int64_t sum = 0;
+  for (ptrdiff_t i = 0; i < size; i++) {
+    top = in[i * step] > top ? in[i * step] : top;
+  }
+  for (ptrdiff_t i = 0; i < size; i++) {
+    sum += table[top - in[i * step]];
+  }
+  const float factor = (float)(1.0 / ((double)sum * scale));
+  if (size <= 256) {
+    for (ptrdiff_t i = 0; i < size; i++) {
+      out[i * step] = rounded((float)table[top - in[i * step]] * factor + zero_point, low, high);
+    }
+    return;
+  }
+  uint8_t codes[256];
+  for (int distance = 0; distance <= top; distance++) {
+    codes[distance] = rounded((float)table[distance] * factor + zero_point, low, high);
+  }
+  for (ptrdiff_t i = 0; i < size; i++) {
+    out[i * step] = codes[top - in[i * step]];
   }
 }
 

@@ -41,7 +41,8 @@ struct CodeComparisonDocument: JSONDocument {
   /// All rows as CSV, in the order of the graph.
   static func csv(_ result: CodeDifferences) -> String {
     let lines = result.rows.map { row in
-      let name = "\"" + row.tensor.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\"") + "\""
+      let parts = row.tensor.split(separator: "\"", omittingEmptySubsequences: false)
+      let name = "\"\(parts.joined(separator: "\"\""))\""
       return "\(name),\(row.operatorName),\(row.codes),\(row.differing),\(row.largest),\(row.total)"
     }
     return (["tensor,operator,codes,differing,largest_steps,total_steps"] + lines).joined(separator: "\n") + "\n"

@@ -93,7 +93,7 @@ enum RunBackend: String, ExpressibleByArgument, CaseIterable, Sendable {
     let names = counts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
     return Diagnostic(
       "dequantized-operators",
-      "\(counted(without.count, "operator")) without an integer kernel run dequantized: "
+      "\(counted(without.count, "operator")) without an integer kernel \(without.count == 1 ? "runs" : "run") dequantized: "
         + names.prefix(6).map { "\($0.value) \($0.key)" }.joined(separator: ", ")
         + (names.count > 6 ? ", ..." : ""),
       hint: "qrun bench --backend \(rawValue) --explain tells why", severity: .note)

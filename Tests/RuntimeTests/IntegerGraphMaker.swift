@@ -143,6 +143,13 @@ struct IntegerGraphMaker {
     return maker.graph
   }
 
+  /// A parameter with 8 bits of its own.
+  private mutating func parameter(_ shape: [Int]) -> TensorID {
+    let id = maker.constant(shape, scale: 1)
+    quantize(id, Encoding(bitwidth: 8, channels: [ScaleOffset(scale: 0.008, offset: -126)]))
+    return id
+  }
+
   private mutating func slopes(_ y: TensorID) -> TensorID {
     let channels = maker.graph[y].type.shape.last ?? 1
     let id = maker.constant([channels], scale: 1)
@@ -209,7 +216,7 @@ struct IntegerGraphMaker {
     var isTied = false
     let op: any Operator
     var more: [TensorID?] = []
-    switch kind % 20 {
+    switch kind % 29 {
     case 0, 1:
       op = ElementWiseAdd()
       more = [input(kind % 2 == 0 ? shape : [shape[3]])]
@@ -242,12 +249,30 @@ struct IntegerGraphMaker {
       op = DepthToSpace(blockSize: [2, 2], mode: chance(50) ? .depthFirst : .columnFirst)
       isTied = true
     case 18: op = Convert()
+    case 19: (op, more) = (ElementWiseDivide(), [input([1, 1, 1, shape[3]])])
+    case 20: (op, more) = (chance(50) ? ElementWiseMaximum() : ElementWiseMinimum(), [input(shape)])
+    case 21: (op, more) = (LayerNorm(axes: [3], epsilon: 1e-5), [parameter([shape[3]]), parameter([shape[3]])])
+    case 22: (op, more) = (RmsNorm(axes: [2, 3], epsilon: 1e-3), [parameter([shape[2], shape[3]])])
+    case 23:
+      let factor = chance(50) ? [2, 1, pick(1...90), shape[3]] : [pick(1...9), shape[3]]
+      (op, more) = (MatMul(transposeIn1: true), [input(factor)])
+    case 24: (op, more) = (MatMul(), [input([1, shape[1], shape[3], pick(1...150)])])
+    case 25:
+      op = ResizeNearestNeighbor(size: [shape[1] * 2, shape[2] + 3])
+      isTied = chance(50)
+    case 26: (op, more) = (Batchnorm(), [parameter([shape[3]]), parameter([shape[3]])])
+    case 27:
+      op =
+        chance(50)
+        ? Reduce<MaxReduction>(axes: [1, 2], keepDims: false) : Reduce<MinReduction>(axes: [3], keepDims: true)
+      isTied = chance(50)
     default:
       op = Expand(shape: [3] + shape)
       isTied = true
     }
     guard let y = try? maker.nodes(op, [x] + more)[0] else { return maker.graph }
     if op is ElementWiseAdd { return finish(y, depth: 40000, curves: false) }
+    if op is MatMul { return finish(y, depth: shape[3] * 4, curves: false) }
     let step: Float = op is Softmax || op is Sigmoid ? 0x1p-8 : scale(around: 0.02)
     quantize(y, isTied ? inside ?? activation(step) : activation(step))
     maker.graph.outputs = [y]

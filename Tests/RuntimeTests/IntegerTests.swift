@@ -23,7 +23,7 @@ import Testing
     try expectSameBits(maker.transposedConvolution(), seed: seed)
   }
 
-  @Test(arguments: 0..<40) func elementwiseAndMovement(seed: Int) throws {
+  @Test(arguments: 0..<87) func elementwiseAndMovement(seed: Int) throws {
     var maker = IntegerGraphMaker(seed: 3000 + seed)
     try expectSameBits(maker.other(seed), seed: seed)
   }
@@ -48,5 +48,126 @@ import Testing
         #expect(left.count == tapped.count)
       }
     }
+  }
+}
+
+/// The written formula, spelled out here once more, and what goes with it.
+@Suite struct IntegerSemanticsTests {
+  /// y = float(sum + bias) * scale, activation in output steps, zero point added, half to even, clamped.
+  @Test(arguments: 0..<12) func formula(seed: Int) throws {
+    var random = Random(UInt64(seed))
+    let zero = Int32(seed * 20)
+    let outZero = Int32(seed % 2 == 0 ? 0 : 100)
+    // Powers of two make ties.
+    let (inScale, weightScale, outScale): (Float, Float, Float) =
+      seed % 3 == 0 ? (0x1p-6, 0x1p-7, 0x1p-5) : (0.021, 0.0083, 0.037)
+    let bounds: (low: Float, high: Float)? = [nil, (0, .infinity), (0, 1.7), (-0.9, 2.1)][seed % 4]
+    let weights = (0..<6).map { _ in Int(random.next() % 255) - 127 }
+    let biases = (0..<3).map { _ in Int32(random.next() % 4000) - 2000 }
+    var maker = NetworkMaker()
+    let x = maker.input([256, 2])
+    maker.graph[x].encoding = Encoding(bitwidth: 8, channels: [ScaleOffset(scale: inScale, offset: -zero)])
+    let w = maker.fixed(
+      [2, 3], weights.map { Int8($0) },
+      Encoding(bitwidth: 8, symmetric: true, channels: [ScaleOffset(scale: weightScale, offset: -128)]))
+    let b = maker.fixed(
+      [3], biases,
+      Encoding(
+        bitwidth: 32, symmetric: true, channels: [ScaleOffset(scale: inScale * weightScale, offset: .min)]))
+    var y = try maker.add(MatMul(), x, w, b)
+    if let bounds { y = try maker.add(ReluMinMax(minValue: bounds.low, maxValue: bounds.high), y) }
+    let grid = ScaleOffset(scale: outScale, offset: -outZero)
+    maker.graph[y].encoding = Encoding(bitwidth: 8, channels: [grid])
+    maker.graph.outputs = [y]
+
+    let codes = (0..<512).map { $0 % 2 == 0 ? $0 / 2 : Int(random.next() % 256) }
+    let input = [Bytes(codes.map { Float($0 - Int(zero)) * inScale })]
+    let scale = Float(Double(inScale) * Double(weightScale) / Double(outScale))
+    var expected: [Float] = []
+    for row in 0..<256 {
+      for column in 0..<3 {
+        var sum = biases[column]
+        for k in 0..<2 { sum += Int32(weights[k * 3 + column]) * (Int32(codes[row * 2 + k]) - zero) }
+        var steps = Float(sum) * scale
+        if let bounds { steps = min(max(steps, bounds.low / outScale), bounds.high / outScale) }
+        let code = min(max((steps + Float(outZero)).rounded(.toNearestOrEven), 0), 255)
+        expected.append(grid.dequantize(Int(code)))
+      }
+    }
+    for backend in [IntegerBackend(), IntegerReferenceBackend()] as [any Backend] {
+      let plan = try backend.prepare(maker.graph, options: PlanOptions())
+      #expect(try plan.makeWorker().run(input)[0].array(of: Float.self) == expected, "\(backend.name)")
+    }
+  }
+
+  /// Operators without an integer form say so and give what the simulation gives; codes take a byte.
+  @Test func dequantizedOperators() throws {
+    var maker = NetworkMaker()
+    let x = maker.input([1, 8, 8, 16])
+    let y = try maker.add(CumulativeSum(axis: 1), x)
+    for id in [x, y] {
+      maker.graph[id].encoding = Encoding(bitwidth: 8, channels: [ScaleOffset(scale: 0.05, offset: -100)])
+    }
+    maker.graph.outputs = [y]
+    let integer = try IntegerBackend().prepare(maker.graph, options: PlanOptions())
+    let simulation = try OneDNNBackend().prepare(maker.graph, options: PlanOptions())
+    let input = [Bytes(maker.random.floats(1024).map { $0 * 5 })]
+    #expect(integer.steps.filter(\.isDequantized).map(\.operatorName) == ["CumulativeSum"])
+    #expect(integer.steps.contains { $0.refusals.contains("integer: no kernel for CumulativeSum") })
+    #expect(
+      try integer.makeWorker().run(input)[0].array(of: Float.self)
+        == simulation.makeWorker().run(input)[0].array(of: Float.self))
+  }
+
+  /// Without encodings, or where they are not to be applied, both are the float backends.
+  @Test func noEncodings() throws {
+    var maker = NetworkMaker()
+    let x = maker.input([1, 6, 6, 4])
+    let y = try maker.conv(x, 8)
+    maker.graph.outputs = [y]
+    let input = [Bytes(maker.random.floats(144))]
+    let float = try OneDNNBackend().prepare(maker.graph, options: PlanOptions())
+    let expected = try float.makeWorker().run(input)[0].array(of: Float.self)
+    for simulate in [true, false] {
+      if !simulate {
+        maker.graph[y].encoding = Encoding(bitwidth: 8, channels: [ScaleOffset(scale: 0.05, offset: -100)])
+      }
+      let plan = try IntegerBackend().prepare(maker.graph, options: PlanOptions(simulate: simulate))
+      #expect(try plan.makeWorker().run(input)[0].array(of: Float.self) == expected)
+    }
+  }
+
+  /// Activations are held as bytes: a quarter of the simulation's memory.
+  @Test func memory() throws {
+    var maker = NetworkMaker()
+    var x = maker.input([1, 32, 32, 16])
+    for _ in 0..<4 {
+      maker.graph[x].encoding = Encoding(bitwidth: 8, channels: [ScaleOffset(scale: 0.05, offset: 0)])
+      let w = maker.fixed(
+        [3, 3, 16, 16], (0..<2304).map { Int8($0 % 17) },
+        Encoding(bitwidth: 8, symmetric: true, channels: [ScaleOffset(scale: 0.01, offset: -128)]))
+      x = try maker.add(Conv2d(padAmount: [1, 1, 1, 1]), x, w, nil)
+    }
+    maker.graph[x].encoding = Encoding(bitwidth: 8, channels: [ScaleOffset(scale: 0.05, offset: 0)])
+    x = try maker.add(PoolAvg2d(filterSize: [32, 32], stride: [1, 1], padAmount: [0, 0, 0, 0]), x)
+    maker.graph[x].encoding = Encoding(bitwidth: 8, channels: [ScaleOffset(scale: 0.05, offset: 0)])
+    maker.graph.outputs = [x]
+    let integer = try IntegerBackend().prepare(maker.graph, options: PlanOptions())
+    let simulation = try OneDNNBackend().prepare(maker.graph, options: PlanOptions())
+    #expect(integer.arenaBytes < simulation.arenaBytes / 3)
+  }
+}
+
+extension NetworkMaker {
+  /// A fixed-point constant.
+  fileprivate mutating func fixed<Code: BitwiseCopyable>(
+    _ shape: [Int], _ codes: [Code], _ encoding: Encoding
+  ) -> TensorID {
+    let type = TensorType(encoding.storage, shape)
+    var tensor = Tensor(
+      name: "fixed\(graph.tensors.count)", type: type, constant: Constant(type: type, bytes: Bytes(codes)))
+    tensor.encoding = encoding
+    tensor.state = .given
+    return graph.add(tensor)
   }
 }

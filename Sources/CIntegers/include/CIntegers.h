@@ -53,13 +53,54 @@ typedef struct qint_operand {
   float scale;
 } qint_operand;
 
-/// round(clamp(float(a - zero) * scale + float(b - zero) * scale + zero_point, low, high)).
-void qint_add(qint_operand a, qint_operand b, ptrdiff_t count, float zero_point, float low,
-              float high, uint8_t *out);
+/// What a binary loop computes from p = a - a.zero and q = b - b.zero.
+typedef enum qint_binary {
+  qint_binary_sum = 0,       ///< float(p) * a.scale + float(q) * b.scale
+  qint_binary_maximum = 1,   ///< the larger one of float(p) * a.scale and float(q) * b.scale
+  qint_binary_minimum = 2,   ///< the smaller one
+  qint_binary_product = 3,   ///< float(p * q) * a.scale
+  qint_binary_quotient = 4   ///< float(p) / float(q) * a.scale
+} qint_binary;
 
-/// round(clamp(float((a - zero) * (b - zero)) * a.scale + zero_point, low, high)).
-void qint_multiply(qint_operand a, qint_operand b, ptrdiff_t count, float zero_point, float low,
-                   float high, uint8_t *out);
+/// out = round(clamp(what `kind` says + zero_point, low, high)); NaN gives `low`.
+void qint_combine(qint_binary kind, qint_operand a, qint_operand b, ptrdiff_t count,
+                  float zero_point, float low, float high, uint8_t *out);
+
+/// Sums of the distances from `zero` and of their squares.
+void qint_moments(const uint8_t *codes, ptrdiff_t count, int32_t zero, int64_t *sum,
+                  int64_t *squares);
+
+/// round(clamp((float(code - zero) * factor - shift) * gamma + beta + zero_point, low, high)); gamma and
+/// beta have `count` numbers.
+void qint_normalize(const uint8_t *codes, ptrdiff_t count, int32_t zero, float factor, float shift,
+                    const float *gamma, const float *beta, float zero_point, float low, float high,
+                    uint8_t *out);
+
+/// round(clamp(float(sum - shift) * factor + zero_point, low, high)).
+void qint_finish_sums(const int32_t *sums, ptrdiff_t count, int32_t shift, float factor,
+                      float zero_point, float low, float high, uint8_t *out);
+
+/// A line of `size` codes, `step` apart: e = table[largest code - code] and
+/// round(clamp(float(e) * float(1 / (sum of e * scale)) + zero_point, low, high)).
+void qint_softmax(const uint8_t *in, ptrdiff_t size, ptrdiff_t step, const int32_t *table,
+                  double scale, float zero_point, float low, float high, uint8_t *out);
+
+/// Columns of a packed operand come in blocks of so many; depths in pairs.
+enum { qint_column_block = 64 };
+
+/// Distances of [rows, depth] codes from `zero`, in pairs along the depth: [rows, pairs, 2], a missing
+/// last one 0.
+void qint_pack_rows(const uint8_t *codes, ptrdiff_t rows, ptrdiff_t depth, int32_t zero,
+                    int16_t *out);
+
+/// Distances of [depth, columns] codes (or [columns, depth], `turned`) as [pairs, padded columns, 2],
+/// columns padded by zeros to whole blocks.
+void qint_pack_columns(const uint8_t *codes, ptrdiff_t depth, ptrdiff_t columns, int turned,
+                       int32_t zero, int16_t *out);
+
+/// The exact product of packed operands: [rows, padded columns]. Sums have to fit 32 bits.
+void qint_product(const int16_t *a, const int16_t *b, ptrdiff_t rows, ptrdiff_t pairs,
+                  ptrdiff_t columns, int32_t *out);
 
 /// out[i] = table[in[i]]; `out` may be `in`.
 void qint_look_up(const uint8_t *table, const uint8_t *in, ptrdiff_t count, uint8_t *out);

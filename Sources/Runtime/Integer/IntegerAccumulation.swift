@@ -67,11 +67,10 @@ struct IntegerAccumulation: IntegerOperation {
   case let op as TransposeConv3d: form = .transposed(op.geometry(weight: ws).padded, group: op.group)
   case is FullyConnected: (form, axis, isTurned) = (.product, 0, true)
   case let op as MatMul:
-    guard w.tensor.constant != nil else { return .refused("integer: both factors are computed") }
-    guard !op.transposeIn0 else { return .refused("integer: the first factor is transposed") }
-    guard ws.dropLast(2).allSatisfy({ $0 == 1 }) else {
-      return .refused("integer: the weight has a batch")
+    guard w.tensor.constant != nil, ws.dropLast(2).allSatisfy({ $0 == 1 }) else {
+      return makeIntegerProduct(request, op)
     }
+    guard !op.transposeIn0 else { return .refused("integer: the first factor is transposed") }
     (form, isTurned) = (.product, op.transposeIn1)
     if isTurned { axis = ws.count - 2 }
   default: return .unrelated

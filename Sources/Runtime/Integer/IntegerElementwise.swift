@@ -67,13 +67,15 @@ extension Border: FunctionOfOneNumber where Kind == ConvertBorder {}
 
 // MARK: Functions of two numbers
 
-/// Sum, difference or product of two activations, broadcast:
+/// Two activations combined, broadcast; p and q are the distances from their zero points:
 ///
-///     sum      y = Float(p) * aScale + Float(q) * bScale       p, q: distances from the zero points
-///     product  y = Float(p * q) * aScale
-///     code     = clamp(rint(y + zero point))
+///     sum               y = Float(p) * aScale + Float(q) * bScale
+///     maximum, minimum  y = the larger or smaller one of Float(p) * aScale and Float(q) * bScale
+///     product           y = Float(p * q) * aScale
+///     quotient          y = Float(p) / Float(q) * aScale
+///     code = clamp(rint(y + zero point)), NaN the lowest
 struct IntegerArithmetic: IntegerOperation {
-  enum Kind: Sendable { case sum, product }
+  enum Kind: Sendable { case sum, maximum, minimum, product, quotient }
   let kind: Kind
   let aShape: [Int]
   let bShape: [Int]
@@ -94,7 +96,7 @@ struct ArithmeticKernel: Kernel {
   private let shape: [Int]
   private let aSteps: [Int]
   private let bSteps: [Int]
-  var name: String { "int8 \(operation.kind == .sum ? "sum" : "product")" }
+  var name: String { "int8 \(operation.kind)" }
 
   init(operation: IntegerArithmetic) {
     self.operation = operation
@@ -135,10 +137,7 @@ struct ArithmeticKernel: Kernel {
         codes: a + left, step: aSteps[shape.count - 1], zero: Int32(operation.aZero), scale: operation.aScale)
       let q = qint_operand(
         codes: b + right, step: bSteps[shape.count - 1], zero: Int32(operation.bZero), scale: operation.bScale)
-      switch operation.kind {
-      case .sum: qint_add(p, q, row, zero, low, high, y + out)
-      case .product: qint_multiply(p, q, row, zero, low, high, y + out)
-      }
+      qint_combine(operation.kind.loop, p, q, row, zero, low, high, y + out)
       out += row
       var axis = shape.count - 2
       while axis >= 0 {
@@ -155,6 +154,18 @@ struct ArithmeticKernel: Kernel {
   }
 }
 
+extension IntegerArithmetic.Kind {
+  fileprivate var loop: qint_binary {
+    switch self {
+    case .sum: qint_binary_sum
+    case .maximum: qint_binary_maximum
+    case .minimum: qint_binary_minimum
+    case .product: qint_binary_product
+    case .quotient: qint_binary_quotient
+    }
+  }
+}
+
 @Sendable func makeIntegerArithmetic(_ request: IntegerRequest) -> IntegerOffer {
   let kind: IntegerArithmetic.Kind
   var sign: Double = 1
@@ -162,6 +173,9 @@ struct ArithmeticKernel: Kernel {
   case is ElementWiseAdd: kind = .sum
   case is ElementWiseSubtract: (kind, sign) = (.sum, -1)
   case is ElementWiseMultiply: kind = .product
+  case is ElementWiseDivide: kind = .quotient
+  case is ElementWiseMaximum: kind = .maximum
+  case is ElementWiseMinimum: kind = .minimum
   default: return .unrelated
   }
   guard let a = request.input(0), let b = request.input(1) else { return .unrelated }
@@ -175,10 +189,16 @@ struct ArithmeticKernel: Kernel {
     return .refused("integer: an activation behind it has no integer form")
   }
   let (aScale, bScale) = (Double(aGrid.scale), Double(bGrid.scale))
+  let factor =
+    switch kind {
+    case .sum, .maximum, .minimum: aScale
+    case .product: aScale * bScale
+    case .quotient: aScale / bScale
+    }
   return .operation(
     IntegerArithmetic(
       kind: kind, aShape: a.type.shape, bShape: b.type.shape, shape: request.outputs[0].type.shape,
       aZero: aGrid.zeroPoint, bZero: bGrid.zeroPoint,
-      aScale: Float((kind == .sum ? aScale : aScale * bScale) / Double(grid.scale)),
+      aScale: Float(factor / Double(grid.scale)),
       bScale: Float(sign * bScale / Double(grid.scale)), grid: grid, clamp: clamp), reads: [0, 1])
 }

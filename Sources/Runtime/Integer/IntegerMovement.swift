@@ -156,6 +156,7 @@ struct MovementKernel: Kernel {
       return .refused("integer: it interpolates")
     }
     needsFloats = true
+  case is ResizeNearestNeighbor: needsFloats = true
   case is Pad: break
   default: return .unrelated
   }
@@ -183,7 +184,7 @@ struct MovementKernel: Kernel {
     op = pad
     if tables[0] != nil { return .refused("integer: input and output of a Pad have grids of their own") }
   }
-  guard request.inputs.count == 1 || !(op is Resize) else { return .refused("integer: sizes are computed") }
+  guard request.inputs.count == 1 || !needsFloats else { return .refused("integer: sizes are computed") }
   return .operation(
     IntegerMovement(
       op: op, tables: tables, outputs: request.outputs.map { TensorType(.uint8, $0.type.shape) },

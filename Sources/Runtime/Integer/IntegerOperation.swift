@@ -73,7 +73,8 @@ enum IntegerOffer {
 /// All makers of integer operations.
 let integerMakers: [@Sendable (IntegerRequest) -> IntegerOffer] = [
   makeIntegerAccumulation, makeIntegerLookup, makeIntegerArithmetic, makeIntegerPool,
-  makeIntegerReduction, makeIntegerSoftmax, makeIntegerMovement,
+  makeIntegerReduction, makeIntegerSoftmax, makeIntegerNormalization,
+  makeIntegerAffine, makeIntegerMovement,
 ]
 
 extension IntegerRequest {

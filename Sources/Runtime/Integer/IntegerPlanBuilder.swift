@@ -312,15 +312,16 @@ struct IntegerPlanBuilder {
       values[between[0]] = target.location
       try tapped(between[0])
     } else {
-      try placeOnValues(node, isDequantized: false)
+      try placeOnValues(node, isBetween: true)
     }
-    for index in followers.dropLast() { try placeOnValues(graph.nodes[index], isDequantized: false) }
+    for index in followers.dropLast() { try placeOnValues(graph.nodes[index], isBetween: true) }
   }
 
   // MARK: Real values
 
-  /// A node on real values; its results are quantized where they have a grid.
-  private mutating func placeOnValues(_ node: Node, isDequantized given: Bool? = nil) throws(Diagnostic) {
+  /// A node on real values; its results are quantized where they have a grid. `isBetween`: only to show what
+  /// lies inside of a fused pair, by the reference kernels, which have the same bits everywhere.
+  private mutating func placeOnValues(_ node: Node, isBetween: Bool = false) throws(Diagnostic) {
     var inputs: [Operand?] = []
     for id in node.inputs {
       guard let id else {
@@ -330,12 +331,12 @@ struct IntegerPlanBuilder {
       inputs.append(try valueOperand(id))
     }
     var refusals: [String] = []
-    let isQuantized = (node.inputs.compactMap { $0 } + node.outputs).contains { id in
-      graph[id].encoding != nil && graph[id].type.logical.element == .float32
-    }
-    let isDequantized = given ?? (isQuantized && !graph.isView(node))
+    // Numbers that come from integers are quantized here for the first time.
+    let floats = node.inputs.compactMap { $0 }.filter { graph[$0].type.logical.element == .float32 }
+    let isQuantized = !floats.isEmpty && (floats + node.outputs).contains { graph[$0].encoding != nil }
+    let isDequantized = isQuantized && !isBetween && !graph.isView(node)
     if isDequantized { refusals.append(refusal) }
-    let kernel = floatKernel(node, &refusals)
+    let kernel = isBetween ? ReferenceKernel(op: node.op) : floatKernel(node, &refusals)
     for consumed in kernel.consumedInputs where inputs.indices.contains(consumed) { inputs[consumed] = nil }
     // Dequantized inputs were placed before; the step to come reads them all.
     for case let input? in inputs { keep(input.location, until: steps.count) }

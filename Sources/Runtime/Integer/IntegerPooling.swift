@@ -104,10 +104,9 @@ struct SumRequantization {
     _ sums: UnsafePointer<Int32>, _ channels: Int, count: Int, factor: Float,
     _ output: UnsafeMutablePointer<UInt8>
   ) {
-    let shift = Int32(count * inputZero)
-    for channel in 0..<channels {
-      output[channel] = grid.code(steps: Float(sums[channel] &- shift) * factor, in: grid.range)
-    }
+    qint_finish_sums(
+      sums, channels, Int32(count * inputZero), factor, Float(grid.zeroPoint), Float(grid.low),
+      Float(grid.high), output)
   }
 }
 
@@ -204,12 +203,51 @@ struct ReductionKernel: Kernel {
   }
 }
 
+/// The largest or smallest code over neighbouring axes; converted where the output has another grid.
+struct IntegerExtreme: IntegerOperation {
+  let outer: Int
+  let reduced: Int
+  let inner: Int
+  let isLargest: Bool
+  let table: [UInt8]
+
+  func fastKernel() -> FastIntegerKernel { .kernel(ExtremeKernel(operation: self)) }
+}
+
+struct ExtremeKernel: Kernel {
+  let operation: IntegerExtreme
+  var name: String { "int8 \(operation.isLargest ? "maximum" : "minimum")" }
+
+  func run(
+    _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
+  ) throws(Diagnostic) {
+    guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
+    let (inner, reduced) = (operation.inner, operation.reduced)
+    for o in 0..<operation.outer {
+      let (from, to) = (x + o * reduced * inner, y + o * inner)
+      to.update(from: from, count: inner)
+      for r in 1..<max(reduced, 1) {
+        let row = from + r * inner
+        if operation.isLargest {
+          qint_maximum(to, row, inner)
+        } else {
+          qint_limit_rows(to, row, 1, inner)
+        }
+      }
+    }
+    qint_look_up(operation.table, y, outputs[0].type.count, y)
+  }
+}
+
 @Sendable func makeIntegerReduction(_ request: IntegerRequest) -> IntegerOffer {
   let axes: [Int]
   var isMean = true
+  var isLargest: Bool?
   switch request.op {
   case let op as ReduceMean: axes = op.axes
   case let op as ReduceSum: (axes, isMean) = (op.axes, false)
+  case let op as Reduce<MaxReduction>: (axes, isLargest) = (op.axes, true)
+  case let op as Reduce<MinReduction>: (axes, isLargest) = (op.axes, false)
   default: return .unrelated
   }
   guard let x = request.input(0) else { return .unrelated }
@@ -229,6 +267,12 @@ struct ReductionKernel: Kernel {
     return .refused("integer: nothing or too much is reduced")
   }
   let outer = shape[..<first].reduce(1, *)
+  if let isLargest {
+    return .operation(
+      IntegerExtreme(
+        outer: outer, reduced: reduced, inner: x.type.count / outer / reduced, isLargest: isLargest,
+        table: conversionTable(from, to) ?? (0...255).map { UInt8($0) }), reads: [0])
+  }
   let divisor = isMean ? Double(reduced) : 1
   return .operation(
     IntegerReduction(

@@ -88,7 +88,10 @@ extension IntegerArithmetic {
       let steps =
         switch kind {
         case .sum: Float(p) * aScale + Float(q) * bScale
+        case .maximum: max(Float(p) * aScale, Float(q) * bScale)
+        case .minimum: min(Float(p) * aScale, Float(q) * bScale)
         case .product: Float(p * q) * aScale
+        case .quotient: Float(p) / Float(q) * aScale
         }
       y[index] = grid.code(steps: steps, in: clamp.range)
     }
@@ -141,6 +144,22 @@ extension IntegerReduction {
   }
 }
 
+extension IntegerExtreme {
+  func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
+    guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
+    for o in 0..<outer {
+      for i in 0..<inner {
+        var best = x[o * reduced * inner + i]
+        for r in 0..<reduced {
+          let code = x[(o * reduced + r) * inner + i]
+          best = isLargest ? max(best, code) : min(best, code)
+        }
+        y[o * inner + i] = table[Int(best)]
+      }
+    }
+  }
+}
+
 extension IntegerSoftmax {
   func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
     guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
@@ -154,6 +173,55 @@ extension IntegerSoftmax {
         for s in 0..<size {
           let share = Float(table[Int(top - x[start + s * inner])]) * factor
           y[start + s * inner] = grid.code(steps: share, in: grid.range)
+        }
+      }
+    }
+  }
+}
+
+extension IntegerNormalization {
+  func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
+    guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
+    for start in stride(from: 0, to: outputs[0].type.count, by: size) {
+      var (sum, squares) = (0, 0)
+      for index in start..<(start + size) {
+        let distance = Int(x[index]) - inputZero
+        sum += distance
+        squares += distance * distance
+      }
+      let (factor, shift) = line(sum: sum, squares: squares)
+      for index in 0..<size {
+        let normal = Float(Int(x[start + index]) - inputZero) * factor - shift
+        y[start + index] = grid.code(steps: normal * gamma[index] + beta[index], in: grid.range)
+      }
+    }
+  }
+}
+
+extension IntegerAffine {
+  func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
+    guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
+    for index in 0..<outputs[0].type.count {
+      let channel = index % gamma.count
+      let steps = Float(Int(x[index]) - inputZero) * gamma[channel] + beta[channel]
+      y[index] = grid.code(steps: steps, in: clamp.range)
+    }
+  }
+}
+
+extension IntegerProduct {
+  func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
+    guard let a = bytes(inputs[0]), let b = bytes(inputs[1]), let y = bytes(outputs[0]) else { return }
+    for (batch, starts) in batches.enumerated() {
+      for row in 0..<rows {
+        for column in 0..<columns {
+          var total: Int32 = 0
+          for k in 0..<depth {
+            let right = isTurned ? column * depth + k : k * columns + column
+            total +=
+              (Int32(a[starts.a + row * depth + k]) - Int32(aZero)) * (Int32(b[starts.b + right]) - Int32(bZero))
+          }
+          y[(batch * rows + row) * columns + column] = grid.code(steps: Float(total) * scale, in: clamp.range)
         }
       }
     }

@@ -1,3 +1,4 @@
+import CIntegers
 import Glibc
 import IR
 import Operators
@@ -18,7 +19,6 @@ struct IntegerSoftmax: IntegerOperation {
   func fastKernel() -> FastIntegerKernel { .kernel(IntegerSoftmaxKernel(operation: self)) }
 }
 
-/// Lines that are longer than the table get a table of codes first.
 struct IntegerSoftmaxKernel: Kernel {
   let operation: IntegerSoftmax
   var name: String { "int8 softmax" }
@@ -27,34 +27,15 @@ struct IntegerSoftmaxKernel: Kernel {
     _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
   ) throws(Diagnostic) {
     guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
-    let (size, step) = (operation.size, operation.inner)
+    let (size, step, grid) = (operation.size, operation.inner, operation.grid)
     operation.table.withUnsafeBufferPointer { table in
-      withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 256) { codes in
-        for line in 0..<(operation.outer * step) {
-          let start = line / step * size * step + line % step
-          let (from, to) = (x + start, y + start)
-          var top: UInt8 = 0
-          for s in 0..<size { top = max(top, from[s &* step]) }
-          var sum = 0
-          for s in 0..<size { sum &+= Int(table[Int(top &- from[s &* step])]) }
-          fill(codes, table, sum, lines: size, top: Int(top))
-          for s in 0..<size { to[s &* step] = codes[Int(top &- from[s &* step])] }
-        }
+      guard let table = table.baseAddress else { return }
+      for line in 0..<(operation.outer * step) {
+        let start = line / step * size * step + line % step
+        qint_softmax(
+          x + start, size, step, table, Double(grid.scale), Float(grid.zeroPoint), Float(grid.low),
+          Float(grid.high), y + start)
       }
-    }
-  }
-
-  /// The code of every distance that a line with this largest code can hold.
-  private func fill(
-    _ codes: UnsafeMutableBufferPointer<UInt8>, _ table: UnsafeBufferPointer<Int32>, _ sum: Int,
-    lines: Int, top: Int
-  ) {
-    let grid = operation.grid
-    let factor = Float(1 / (Double(sum) * Double(grid.scale)))
-    let (zero, low, high) = (Float(grid.zeroPoint), Float(grid.low), Float(grid.high))
-    for distance in 0...top {
-      let steps = Float(table[distance]) * factor + zero
-      codes[distance] = UInt8(min(max(steps, low), high).rounded(.toNearestOrEven))
     }
   }
 }
