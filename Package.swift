@@ -32,8 +32,10 @@ let package = Package(
     .target(
       name: "COneDNN", linkerSettings: [.linkedLibrary("dnnl"), .linkedLibrary("gomp")]),
 
+    .target(name: "CDigest"),
+
     // Layers.
-    .target(name: "IR"),
+    .target(name: "IR", dependencies: ["CDigest"]),
     .target(name: "Operators", dependencies: ["IR"]),
     .target(name: "Passes", dependencies: ["IR", "Operators"]),
     .target(name: "ONNXModel", dependencies: ["IR", "Operators", "COnnxProto"]),

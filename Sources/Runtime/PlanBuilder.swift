@@ -81,6 +81,14 @@ struct PlanBuilder {
     return constants.count - 1
   }
 
+  /// Lets go of the value of a constant that a kernel has packed; who else needs it prepares it again.
+  private mutating func release(_ id: TensorID) {
+    guard let index = constantIndex.removeValue(forKey: id) else { return }
+    constants[index].discardPages()
+    constants[index] = Bytes([UInt8]())
+    graph[id].constant?.stored.discardPages()
+  }
+
   // MARK: Fusion and kernels
 
   /// Nodes computed in one step.
@@ -178,6 +186,9 @@ struct PlanBuilder {
           }
           let nodes = [index] + links.map(\.node)
           values = []
+          for slot in kernel.consumedInputs where slot < node.inputs.count {
+            if let id = node.inputs[slot] { release(id) }
+          }
           return Group(
             nodes: nodes, inputs: inputs, outputs: graph.nodes[nodes[nodes.count - 1]].outputs,
             kernel: kernel, refusals: refusals)
