@@ -87,6 +87,15 @@ let package = Package(
         "Container", arguments,
       ]),
 
+    // For development: no product of the package.
+    .systemLibrary(name: "CMalloc"),
+    .executableTarget(
+      name: "qfuzz",
+      dependencies: [
+        "CMalloc", "CZlib", "ToolKit", "QuantizeTool", "IR", "Operators", "ONNXModel", "Passes", "EncodingFiles",
+        "Quantizer", "Inspection", "Runtime", "Container", arguments,
+      ]),
+
     .testTarget(name: "IRTests", dependencies: ["IR", "Operators"]),
     .testTarget(
       name: "PassesTests", dependencies: ["IR", "Operators", "Passes", "Runtime"],
@@ -112,6 +121,7 @@ let package = Package(
       name: "EncodingFilesTests", dependencies: ["IR", "EncodingFiles"], exclude: ["AIMET"]),
     .testTarget(name: "InspectionTests", dependencies: ["IR", "Operators", "Inspection"]),
     .testTarget(name: "ToolKitTests", dependencies: ["IR", "ToolKit"]),
+    .testTarget(name: "FuzzTests", dependencies: ["qfuzz"]),
     .testTarget(
       name: "ToolTests", dependencies: ["qconvert", "qquantize", "qinspect", "qrun"]),
   ],
