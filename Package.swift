@@ -95,6 +95,11 @@ let package = Package(
         "CMalloc", "CZlib", "ToolKit", "QuantizeTool", "IR", "Operators", "ONNXModel", "Passes", "EncodingFiles",
         "Quantizer", "Inspection", "Runtime", "Container", arguments,
       ]),
+    .executableTarget(
+      name: "qcases",
+      dependencies: [
+        "ToolKit", "IR", "Operators", "ONNXModel", "Passes", "Quantizer", "Runtime", "Container",
+      ]),
 
     .testTarget(name: "IRTests", dependencies: ["IR", "Operators"]),
     .testTarget(

@@ -18,7 +18,7 @@ echo "== peers: ONNX Runtime and Netron on our own fixtures"
 .venv/bin/python scripts/peer_tests.py --bin .build/release
 
 echo "== ONNX backend tests"
-.venv/bin/python scripts/conformance.py --bin .build/release --expect
+.venv/bin/python scripts/conformance.py --bin .build/release --expect --programs 50
 
 if [ -d ../shared/models ]; then
   echo "== networks beside the repository"
