@@ -33,6 +33,7 @@ let package = Package(
       name: "COneDNN", linkerSettings: [.linkedLibrary("dnnl"), .linkedLibrary("gomp")]),
 
     .target(name: "CDigest"),
+    .systemLibrary(name: "CSystem"),
 
     // Layers.
     .target(name: "IR", dependencies: ["CDigest"]),
@@ -40,7 +41,7 @@ let package = Package(
     .target(name: "Passes", dependencies: ["IR", "Operators"]),
     .target(name: "ONNXModel", dependencies: ["IR", "Operators", "COnnxProto"]),
     .target(name: "ONNXExport", dependencies: ["IR", "Operators", "COnnxProto"]),
-    .target(name: "Container", dependencies: ["IR", "CDLCSchema", "CZlib"]),
+    .target(name: "Container", dependencies: ["IR", "CDLCSchema", "CZlib", "CSystem"]),
     .target(name: "Runtime", dependencies: ["IR", "Operators", "COneDNN"]),
     .target(name: "EncodingFiles", dependencies: ["IR"]),
     .target(name: "Calibration", dependencies: ["IR"]),
@@ -88,11 +89,10 @@ let package = Package(
       ]),
 
     // For development: no product of the package.
-    .systemLibrary(name: "CMalloc"),
     .executableTarget(
       name: "qfuzz",
       dependencies: [
-        "CMalloc", "CZlib", "ToolKit", "QuantizeTool", "IR", "Operators", "ONNXModel", "Passes", "EncodingFiles",
+        "CSystem", "CZlib", "ToolKit", "QuantizeTool", "IR", "Operators", "ONNXModel", "Passes", "EncodingFiles",
         "Quantizer", "Inspection", "Runtime", "Container", arguments,
       ]),
     .executableTarget(

@@ -1,5 +1,5 @@
 import ArgumentParser
-import CMalloc
+import CSystem
 import Glibc
 
 /// Feeds mutated input to a reader, in a child process that is started again where it ends, and keeps
