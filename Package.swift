@@ -32,16 +32,17 @@ let package = Package(
     .target(
       name: "COneDNN", linkerSettings: [.linkedLibrary("dnnl"), .linkedLibrary("gomp")]),
     .target(name: "CKernels"),
-
     .target(name: "CIntegers"),
+    .target(name: "CDigest"),
+    .systemLibrary(name: "CSystem"),
 
     // Layers.
-    .target(name: "IR"),
+    .target(name: "IR", dependencies: ["CDigest"]),
     .target(name: "Operators", dependencies: ["IR"]),
     .target(name: "Passes", dependencies: ["IR", "Operators"]),
     .target(name: "ONNXModel", dependencies: ["IR", "Operators", "COnnxProto"]),
     .target(name: "ONNXExport", dependencies: ["IR", "Operators", "COnnxProto"]),
-    .target(name: "Container", dependencies: ["IR", "CDLCSchema", "CZlib"]),
+    .target(name: "Container", dependencies: ["IR", "CDLCSchema", "CZlib", "CSystem"]),
     .target(name: "Runtime", dependencies: ["IR", "Operators", "COneDNN", "CIntegers", "CKernels"]),
     .target(name: "EncodingFiles", dependencies: ["IR"]),
     .target(name: "Calibration", dependencies: ["IR"]),
@@ -88,6 +89,19 @@ let package = Package(
         "Container", arguments,
       ]),
 
+    // For development: no product of the package.
+    .executableTarget(
+      name: "qfuzz",
+      dependencies: [
+        "CSystem", "CZlib", "ToolKit", "QuantizeTool", "IR", "Operators", "ONNXModel", "Passes", "EncodingFiles",
+        "Quantizer", "Inspection", "Runtime", "Container", arguments,
+      ]),
+    .executableTarget(
+      name: "qcases",
+      dependencies: [
+        "ToolKit", "IR", "Operators", "ONNXModel", "Passes", "Quantizer", "Runtime", "Container",
+      ]),
+
     .testTarget(name: "IRTests", dependencies: ["IR", "Operators"]),
     .testTarget(
       name: "PassesTests", dependencies: ["IR", "Operators", "Passes", "Runtime"],
@@ -113,6 +127,7 @@ let package = Package(
       name: "EncodingFilesTests", dependencies: ["IR", "EncodingFiles"], exclude: ["AIMET"]),
     .testTarget(name: "InspectionTests", dependencies: ["IR", "Operators", "Inspection"]),
     .testTarget(name: "ToolKitTests", dependencies: ["IR", "ToolKit"]),
+    .testTarget(name: "FuzzTests", dependencies: ["qfuzz"]),
     .testTarget(
       name: "ToolTests", dependencies: ["qconvert", "qquantize", "qinspect", "qrun"]),
   ],

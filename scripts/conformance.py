@@ -2,6 +2,11 @@
 """Runs the official ONNX backend tests: qconvert, then qrun on both backends.
 
     scripts/conformance.py --bin .build/release [--tier core] [--op Conv] [--case GLOB] [--verbose]
+                           [--programs [N]]
+
+Many cases a process: `qcases` does in one process what the two programs do; where it ends, it is started
+again with the next case. With --programs the programs themselves run, or with --programs N for each
+Nth case, in addition: both ways must end alike.
 
 A case passes when both backends give what it expects, compared as the official runner does
 (../shared/onnx-suite/README.md). Networks are static here: where an operand that decides a shape
@@ -22,10 +27,12 @@ import importlib.util
 import json
 import os
 import pathlib
+import select
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 
 import numpy as np
 
@@ -50,6 +57,89 @@ def load_suite(path):
     sys.modules["suite"] = module
     specification.loader.exec_module(module)
     return module
+
+
+class Worker:
+    """A qcases process, started again where it ends."""
+
+    def __init__(self, program):
+        self.program, self.process = program, None
+
+    def ask(self, *fields):
+        """The answer to a line, as its fields."""
+        if self.process is None:
+            self.process = subprocess.Popen(
+                [str(self.program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        try:
+            self.process.stdin.write("\t".join(map(str, fields)).encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass
+        ready, _, _ = select.select([self.process.stdout], [], [], 300)
+        line = self.process.stdout.readline() if ready else b""
+        if not line:
+            self.process.kill()
+            status = self.process.wait()
+            self.process = None
+            raise Crash("qcases: no end after 300 s" if not ready else f"qcases ended with {status}")
+        answer = line.decode(errors="replace").rstrip("\n").split("\t")
+        if answer[0] == "done":
+            return
+        stage, kind, message = answer
+        raise (Crash if kind == "internal" else Refusal)(f"{stage}: {message}")
+
+    def close(self):
+        if self.process:
+            self.process.stdin.close()
+            self.process.wait()
+
+
+class Batch:
+    """Converts and runs by qcases."""
+
+    def __init__(self, programs):
+        self.program, self.own, self.workers = programs / "qcases", threading.local(), []
+
+    def worker(self):
+        if not hasattr(self.own, "worker"):
+            self.own.worker = Worker(self.program)
+            self.workers.append(self.own.worker)
+        return self.own.worker
+
+    def convert(self, model, work):
+        self.worker().ask(model, "-", work)
+
+    def execute(self, fed, work):
+        self.worker().ask("-", fed, work)
+        return {backend: work / backend for backend in BACKENDS}
+
+    def close(self):
+        for worker in self.workers:
+            worker.close()
+
+
+class Programs:
+    """Converts and runs by the programs themselves."""
+
+    def __init__(self, programs):
+        self.programs = programs
+
+    def convert(self, model, work):
+        run(self.programs / "qconvert", "-i", model, "-o", work / "model.dlc", "--quiet")
+
+    def execute(self, fed, work):
+        folders = {}
+        for backend in BACKENDS:
+            results = work / f"{backend}.results"
+            run(
+                self.programs / "qrun", "execute", work / "model.dlc", "-l", fed, "--output_dir", results,
+                "--output_format", "npy", "--use_native_input_files", "--use_native_output_files", "--backend", backend,
+                "--jobs", "1", "--quiet")
+            folders[backend] = results / "Result_0"
+        return folders
+
+    def close(self):
+        pass
 
 
 def run(program, *arguments):
@@ -90,54 +180,38 @@ def bindings(inputs):
     return [names for names in (shapes, rest, {e["name"] for e in inputs}) if names]
 
 
-def convert(programs, case, inputs, work):
+def convert(engine, case, inputs, work):
     """Converts a case; the names of the inputs that are constants now."""
-    container = work / "model.dlc"
+    bound = work / "model.onnx"
     if not inputs:
-        with_constants(case, inputs, set(), work / "model.onnx")
-        run(programs / "qconvert", "-i", work / "model.onnx", "-o", container, "--quiet")
+        with_constants(case, inputs, set(), bound)
+        engine.convert(bound, work)
         return set()
     try:
-        run(programs / "qconvert", "-i", case / "model.onnx", "-o", container, "--quiet")
+        engine.convert(case / "model.onnx", work)
         return set()
     except Refusal as refusal:
         last = refusal
     if "not supported (" in str(last):
         raise last
     for names in bindings(inputs):
-        with_constants(case, inputs, names, work / "model.onnx")
+        with_constants(case, inputs, names, bound)
         try:
-            run(programs / "qconvert", "-i", work / "model.onnx", "-o", container, "--quiet")
+            engine.convert(bound, work)
             return names
         except Refusal as refusal:
             last = refusal
     raise last
 
 
-def execute(programs, case, meta, fed, work, backend):
-    """Runs a converted case; its outputs lie in `work`/backend as the suite wants them."""
-    results = work / f"{backend}.results"
-    run(
-        programs / "qrun", "execute", work / "model.dlc", "-l", fed, "--output_dir", results,
-        "--output_format", "npy", "--use_native_input_files", "--use_native_output_files", "--backend", backend,
-        "--jobs", "1", "--quiet")
-    got = work / backend / "outputs"
-    got.mkdir(parents=True)
-    for entry in meta["outputs"]:
-        name = entry["name"].replace(":", "_").replace("/", "_")
-        source = results / "Result_0" / f"{name}.npy"
-        if source.exists():
-            shutil.copy(source, got.parent / entry["file"])
-
-
-def verdict(suite, programs, case, scratch):
+def verdict(suite, engine, case, scratch):
     """(how it ended, inputs made constant: 0 none, 1 some, 2 all, reason) of a case."""
     meta = json.loads((case / "case.json").read_text())
     work = pathlib.Path(tempfile.mkdtemp(dir=scratch))
     try:
         if any("dtype" not in entry for entry in meta["inputs"] + meta["outputs"]):
             raise Refusal("sequences and optionals are not supported")
-        bound = convert(programs, case, meta["inputs"], work)
+        bound = convert(engine, case, meta["inputs"], work)
         parts = []
         for entry in meta["inputs"]:
             if entry["name"] not in bound:
@@ -149,9 +223,15 @@ def verdict(suite, programs, case, scratch):
         fed = work / "list.txt"
         fed.write_text(" ".join(parts) + "\n")
         share = 0 if not bound else 1 if len(bound) < len(meta["inputs"]) else 2
-        for backend in BACKENDS:
-            execute(programs, case, meta, fed, work, backend)
-            reason = suite.check_case(str(case), str(work / backend))
+        for backend, results in engine.execute(fed, work).items():
+            # The suite wants each output under a name of its own.
+            got = work / f"{backend}.got"
+            (got / "outputs").mkdir(parents=True)
+            for entry in meta["outputs"]:
+                source = results / f"{entry['name'].replace(':', '_').replace('/', '_')}.npy"
+                if source.exists():
+                    source.rename(got / entry["file"])
+            reason = suite.check_case(str(case), str(got))
             if reason:
                 return "wrong", share, f"{backend}: {reason}"
         return "pass", share, ""
@@ -161,6 +241,13 @@ def verdict(suite, programs, case, scratch):
         return "crash", 0, str(crash)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def verdicts(suite, engine, cases, names, scratch, jobs):
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        results = list(pool.map(lambda name: verdict(suite, engine, cases / name, scratch), names))
+    engine.close()
+    return results
 
 
 def print_table(suite, title, groups):
@@ -218,6 +305,8 @@ def main():
     parser.add_argument("--verbose", action="store_true", help="print the failed cases")
     parser.add_argument("--suite", type=pathlib.Path, default=SUITE, help="folder of suite.py")
     parser.add_argument("--expect", action="store_true", help="hold the failing cases to the list")
+    parser.add_argument(
+        "--programs", nargs="?", type=int, const=1, metavar="N", help="run qconvert and qrun themselves, or for each Nth")
     options = parser.parse_args()
     if options.expect and (options.op or options.case or options.tier):
         parser.error("--expect takes all tiers that the list is for")
@@ -227,7 +316,9 @@ def main():
         return 0
     suite = load_suite(path)
     programs = options.bin.resolve()
-    with tempfile.TemporaryDirectory() as folder:
+    # Every container is flushed to its device: better to memory.
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
         folder = pathlib.Path(folder)
         cases, scratch = folder / "cases", folder / "work"
         scratch.mkdir()
@@ -238,8 +329,13 @@ def main():
                 arguments += [flag, value]
         subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
         names = sorted(entry.name for entry in cases.iterdir() if (entry / "case.json").exists())
-        with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-            results = list(pool.map(lambda name: verdict(suite, programs, cases / name, scratch), names))
+        engine = Programs(programs) if options.programs == 1 else Batch(programs)
+        results = verdicts(suite, engine, cases, names, scratch, options.jobs)
+        sample = names[::options.programs] if (options.programs or 1) > 1 else []
+        differences = [
+            f"{name}: {result[0]} by the programs" for name, result in
+            zip(sample, verdicts(suite, Programs(programs), cases, sample, scratch, options.jobs))
+            if result[0] != results[names.index(name)][0]]
         by_tier, by_operator = collections.defaultdict(list), collections.defaultdict(list)
         failures = []
         tier_of = {}
@@ -251,6 +347,9 @@ def main():
                 by_operator[operator].append(result)
             if result[0] != "pass":
                 failures.append(f"{name}\t{result[0]}\t{result[2]}")
+    if differences:
+        print("\n".join(differences))
+        return 1
     ends = collections.Counter(result[0] for result in results)
     if not options.expect:
         print_table(suite, "operator", by_operator)

@@ -21,7 +21,7 @@ echo "== integer execution, on several instruction sets"
 .venv/bin/python scripts/integer_checks.py --bin .build/release --unit
 
 echo "== ONNX backend tests"
-.venv/bin/python scripts/conformance.py --bin .build/release --expect
+.venv/bin/python scripts/conformance.py --bin .build/release --expect --programs 50
 
 if [ -d ../shared/models ]; then
   echo "== networks beside the repository"

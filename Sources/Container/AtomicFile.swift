@@ -1,6 +1,7 @@
 import IR
 
 #if canImport(Glibc)
+  internal import CSystem
   import Glibc
 #else
   import Darwin
@@ -22,9 +23,15 @@ final class AtomicFile {
   private var filled = 0
   /// Bytes written so far, those in the buffer included.
   private(set) var position: UInt64 = 0
+  /// Bytes that the system has, and those of them that the device was asked to begin with.
+  private var written: Int64 = 0
+  private var begun: Int64 = 0
+  private static let batch: Int64 = 32 << 20
   /// Bytes the device may still take; for tests of full disks.
   private var capacity: UInt64
-  private static let bufferSize = 1 << 20
+  /// Small enough to stay in the processor's cache: writing from pages that were not yet mapped, or in large
+  /// pieces, is several times slower.
+  private static let bufferSize = 128 << 10
 
   /// Starts a file that will replace or become `path`. `capacity` limits what can be written.
   init(path target: String, capacity: UInt64 = .max) throws(Diagnostic) {
@@ -70,12 +77,13 @@ final class AtomicFile {
   /// Appends bytes.
   func write(_ bytes: UnsafeRawBufferPointer) throws(Diagnostic) {
     position += UInt64(bytes.count)
-    if bytes.count > buffer.count - filled { try flush() }
-    if bytes.count >= buffer.count {
-      try writeThrough(bytes)
-    } else {
-      UnsafeMutableRawBufferPointer(rebasing: buffer[filled...]).copyMemory(from: bytes)
-      filled += bytes.count
+    var rest = bytes[...]
+    while !rest.isEmpty {
+      let piece = UnsafeRawBufferPointer(rebasing: rest.prefix(buffer.count - filled))
+      UnsafeMutableRawBufferPointer(rebasing: buffer[filled...]).copyMemory(from: piece)
+      filled += piece.count
+      rest = rest.dropFirst(piece.count)
+      if filled == buffer.count { try flush() }
     }
   }
 
@@ -136,12 +144,23 @@ final class AtomicFile {
         throw ContainerFailure.output("write the output", path: path, error: ENOSPC)
       }
       let length = min(rest.count, 1 << 30, Int(clamping: capacity))
-      let written = Glibc.write(descriptor, UnsafeRawBufferPointer(rebasing: rest).baseAddress, length)
-      if written < 0, errno == EINTR { continue }
-      guard written > 0 else { throw failure("write the output") }
-      capacity -= UInt64(written)
-      rest = rest.dropFirst(written)
+      let count = Glibc.write(descriptor, UnsafeRawBufferPointer(rebasing: rest).baseAddress, length)
+      if count < 0, errno == EINTR { continue }
+      guard count > 0 else { throw failure("write the output") }
+      capacity -= UInt64(count)
+      written += Int64(count)
+      rest = rest.dropFirst(count)
     }
+    startWriting()
+  }
+
+  /// Has the device begin with what is there, so that it works while the rest is made.
+  private func startWriting() {
+    #if os(Linux)
+      guard written >= begun + AtomicFile.batch else { return }
+      qtools_start_writing(descriptor, begun, written - begun)
+      begun = written
+    #endif
   }
 
   private func failure(_ action: String) -> Diagnostic {

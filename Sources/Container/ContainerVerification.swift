@@ -40,12 +40,14 @@ extension ContainerReader {
       let shift = encoding.storageShift
       let lowest = encoding.codeMin + shift
       let highest = encoding.codeMax + shift
-      if let index = constant.integers()?.firstIndex(where: { $0 < lowest || $0 > highest }) {
+      if lowest > highest || !constant.hasCodes(only: lowest...highest),
+        let index = constant.firstInteger(where: { $0 < lowest || $0 > highest })
+      {
         return finding(
           "code-range", "element \(index) has a code outside \(lowest) to \(highest)")
       }
     } else if tensor.type.element.isFloat {
-      if let index = constant.floats().firstIndex(where: \.isNaN) {
+      if let index = constant.firstNaN {
         return finding("nan", "element \(index) is not a number")
       }
     }
@@ -57,10 +59,48 @@ extension ContainerReader {
   {
     let quick = try openInfo(path: path, registry: registry)
     var found: [Diagnostic] = []
-    for (one, other) in zip(quick.graph.nodes, graph.nodes) where !one.op.isEqual(other.op) {
+    for (one, other) in zip(quick.graph.nodes, graph.nodes) where !one.op.isWrittenAlike(other.op) {
       found.append(
         Sidecar.damaged("parameters differ from model.params", path: "lists").inNode(other.name))
     }
     return found
+  }
+}
+
+extension Constant {
+  /// Whether all codes are certainly inside a range; false says nothing.
+  fileprivate func hasCodes(only range: ClosedRange<Int>) -> Bool {
+    switch type.element {
+    case .sfixed8, .sfixed4: isInside(Int8.self, range)
+    case .ufixed8, .ufixed4: isInside(UInt8.self, range)
+    case .sfixed16: isInside(Int16.self, range)
+    case .ufixed16: isInside(UInt16.self, range)
+    case .sfixed32: isInside(Int32.self, range)
+    default: false
+    }
+  }
+
+  private func isInside<Code: FixedWidthInteger & BitwiseCopyable>(
+    _ code: Code.Type, _ range: ClosedRange<Int>
+  ) -> Bool {
+    if range.lowerBound <= Int(Code.min), range.upperBound >= Int(Code.max) { return true }
+    var (least, most) = (Code.max, Code.min)
+    forEachBlock { block in
+      guard let base = block.baseAddress else { return }
+      for index in 0..<block.count / MemoryLayout<Code>.size {
+        let value = base.loadUnaligned(fromByteOffset: index &* MemoryLayout<Code>.size, as: Code.self)
+        least = min(least, value)
+        most = max(most, value)
+      }
+    }
+    return least > most || (Int(least) >= range.lowerBound && Int(most) <= range.upperBound)
+  }
+}
+
+extension Operator {
+  /// Whether both have the same parameters, NaN being equal to NaN.
+  fileprivate func isWrittenAlike(_ other: any Operator) -> Bool {
+    typeName == other.typeName && attributes.map(\.name) == other.attributes.map(\.name)
+      && String(describing: attributes.map(\.value)) == String(describing: other.attributes.map(\.value))
   }
 }

@@ -7,15 +7,20 @@ public enum ContainerWriter {
   /// The same content gives the same bytes. The file appears under its name when it is whole; on an
   /// error nothing is left and an existing file stays as it was. Memory does not grow with the
   /// weights. Throws where the graph breaks a rule of the IR or has types the format lacks, and with
-  /// kind `output` where the file cannot be written.
-  public static func write(_ file: ContainerFile, to path: String) throws(Diagnostic) {
-    try write(file, to: path, inlineLimit: ParameterLayout.inlineLimit)
+  /// kind `output` where the file cannot be written. `finish` may change the annotations when the
+  /// weights are written: with what is only known by then.
+  public static func write(
+    _ file: ContainerFile, to path: String,
+    finish: (inout ContainerAnnotations) throws(Diagnostic) -> Void = { _ in }
+  ) throws(Diagnostic) {
+    try write(file, to: path, inlineLimit: ParameterLayout.inlineLimit, finish: finish)
   }
 
   /// `inlineLimit`: static bytes beyond which tensors go to `model.params.bin`;
   /// `capacity`: bytes the device takes. Both for tests.
   static func write(
-    _ file: ContainerFile, to path: String, inlineLimit: Int, capacity: UInt64 = .max
+    _ file: ContainerFile, to path: String, inlineLimit: Int, capacity: UInt64 = .max,
+    finish: (inout ContainerAnnotations) throws(Diagnostic) -> Void = { _ in }
   ) throws(Diagnostic) {
     if var broken = Diagnostic.combining(file.graph.verify()) {
       broken.kind = .internal
@@ -28,10 +33,6 @@ public enum ContainerWriter {
         graph: file.graph.name, tensors: model.tensors.map(\.item),
         nodes: model.nodes.map { $0.map(\.item) }, external: external,
         externalStart: model.external.bytes.count)
-      var sidecar = Sidecar(graph: file.graph, annotations: file.annotations)
-      sidecar.lists = model.lists
-      let json = try sidecar.encoded()
-
       let output = try AtomicFile(path: path, capacity: capacity)
       let archive = ZipWriter(output)
       let header = PayloadHeader.bytes(minor: layout.externalSize > 0 || external ? 1 : 0)
@@ -44,7 +45,11 @@ public enum ContainerWriter {
       }
       try writeParameters(
         model, layout: layout, header: header, external: external, graph: file.graph, to: archive)
-      try archive.add(MemberName.sidecar, Bytes(json))
+      var annotations = file.annotations
+      try finish(&annotations)
+      var sidecar = Sidecar(graph: file.graph, annotations: annotations)
+      sidecar.lists = model.lists
+      try archive.add(MemberName.sidecar, Bytes(try sidecar.encoded()))
       for member in file.foreignMembers where !MemberName.all.contains(member.name) {
         try archive.add(member.name, member.bytes)
       }
@@ -95,14 +100,16 @@ public enum ContainerWriter {
       guard let constant = tensor.constant else {
         throw ContainerFailure.bug("a static tensor has no value", tensor: tensor.name)
       }
-      var bytes = constant.materialized()
+      let start = sink.count
       if tensor.type.element.isPacked {
-        bytes = NibblePacking(shape: tensor.type.shape, axis: tensor.encoding?.axis).pack(bytes)
+        let bytes = constant.materialized()
+        try sink.write(NibblePacking(shape: tensor.type.shape, axis: tensor.encoding?.axis).pack(bytes))
+      } else {
+        try constant.forEachBlock { (block) throws(Diagnostic) in try sink.write(block) }
       }
-      guard let exact = bytes.window(from: 0, count: parameter.item.count) else {
-        throw ContainerFailure.bug("a constant has too few bytes", tensor: tensor.name)
+      guard sink.count - start == UInt64(parameter.item.count) else {
+        throw ContainerFailure.bug("a constant has a wrong number of bytes", tensor: tensor.name)
       }
-      try sink.write(exact)
     }
   }
 }

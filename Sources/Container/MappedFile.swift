@@ -10,7 +10,7 @@ import IR
 ///
 /// `@unchecked Sendable` because the mapping never changes. A file that another program shortens
 /// while it is mapped ends this program with SIGBUS, as with every mapping.
-public final class MappedFile: @unchecked Sendable {
+public final class MappedFile: PageOwner, @unchecked Sendable {
   /// The path the file was opened with.
   public let path: String
   private let base: UnsafeMutableRawPointer?

@@ -61,16 +61,4 @@ extension Bytes {
     defer { withExtendedLifetime(self) {} }
     return try body(buffer)
   }
-
-  /// A part of the bytes that keeps their owner alive; nil where it does not lie inside.
-  func window(from start: Int, count length: Int) -> Bytes? {
-    guard start >= 0, length >= 0, length <= count, start <= count - length else { return nil }
-    return Bytes(owner: BytesOwner(self), base: base + start, count: length)
-  }
-}
-
-/// Keeps the owner of a window's bytes alive.
-private final class BytesOwner {
-  let bytes: Bytes
-  init(_ bytes: Bytes) { self.bytes = bytes }
 }

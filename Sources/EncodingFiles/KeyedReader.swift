@@ -161,7 +161,7 @@ struct KeyedReader {
     guard let whole = Int(exactly: offset) else {
       throw rules.fields.failure("the offset \(offset) is not a whole number", "offset")
     }
-    guard abs(whole) <= rules.steps + 1 else {
+    guard whole.magnitude <= rules.steps + 1 else {
       throw rules.fields.failure(
         "the offset \(whole) is outside the range of \(rules.bitwidth) bits", "offset")
     }

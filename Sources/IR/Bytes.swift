@@ -41,6 +41,29 @@ public struct Bytes: @unchecked Sendable {
     }
   }
 
+  /// The bytes `start..<start + length`, in place; nil where they are not inside.
+  public func window(from start: Int, count length: Int) -> Bytes? {
+    guard start >= 0, length >= 0, length <= count, start <= count - length else { return nil }
+    return Bytes(owner: owner, base: base + start, count: length)
+  }
+
+  /// Gives the memory of bytes that lie in a mapped file back to the system; they are read from the file
+  /// where they are used again. Does nothing for bytes in owned memory.
+  public func discardPages() {
+    (owner as? any PageOwner)?.discardPages(buffer)
+  }
+
+  /// As ``discardPages()``, for a part that lies inside.
+  public func discardPages(from start: Int, count length: Int) {
+    window(from: start, count: length)?.discardPages()
+  }
+
+  private init(owner: AnyObject?, base: UnsafeRawPointer, count: Int) {
+    self.owner = owner
+    self.base = base
+    self.count = count
+  }
+
   /// The bytes as a buffer; valid while this value lives.
   public var buffer: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: count) }
 

@@ -1,26 +1,24 @@
 /// The value of a static tensor: a view on bytes with, possibly, a permutation still to be applied.
 ///
 /// Weights stay where they are (in the mapped model, say) until a kernel prepares them or the
-/// container is written; ``materialized()`` applies what is pending.
+/// container is written; ``materialized()`` applies what is pending, ``forEachBlock(of:_:)`` in pieces.
 public struct Constant: Sendable {
   /// Type after the pending permutation.
   public let type: TensorType
   /// Elements as stored, dense and little-endian.
   public let stored: Bytes
-  /// Axis i of ``type`` is axis `permutation[i]` of the stored array; nil when nothing is pending.
-  public let permutation: [Int]?
+  /// How the stored elements are still to be put into the order of ``type``; nil when they are in it.
+  public let pending: PendingPermutation?
 
   /// A constant whose bytes are already in the order of `type`.
   public init(type: TensorType, bytes: Bytes) {
-    self.type = type
-    self.stored = bytes
-    self.permutation = nil
+    self.init(type: type, bytes: bytes, pending: nil)
   }
 
-  private init(type: TensorType, bytes: Bytes, permutation: [Int]?) {
+  private init(type: TensorType, bytes: Bytes, pending: PendingPermutation?) {
     self.type = type
     self.stored = bytes
-    self.permutation = permutation
+    self.pending = pending
   }
 
   /// A `float32` constant.
@@ -33,35 +31,111 @@ public struct Constant: Sendable {
     self.init(type: TensorType(.int64, shape), bytes: Bytes(values))
   }
 
-  /// The same values with another shape of equal count.
+  /// The same values with another shape of equal count. Copies nothing.
   public func reshaped(_ shape: [Int]) -> Constant {
-    Constant(type: TensorType(type.element, shape), bytes: materialized())
+    Constant(type: TensorType(type.element, shape), bytes: stored, pending: pending)
   }
 
-  /// The constant transposed: axis i of the result is axis `order[i]` of this one. Copies nothing.
+  /// The constant transposed: axis i of the result is axis `order[i]` of this one. Copies nothing, but
+  /// where a reshape has merged axes that an earlier permutation had separated.
   public func permuted(_ order: [Int]) -> Constant {
     let shape = order.map { type.shape[$0] }
-    let composed = order.map { permutation?[$0] ?? $0 }
-    let identity = composed.enumerated().allSatisfy { $0.offset == $0.element }
-    return Constant(
-      type: TensorType(type.element, shape), bytes: stored, permutation: identity ? nil : composed)
+    let result = TensorType(type.element, shape)
+    guard type.count > 0 else { return Constant(type: result, bytes: stored, pending: nil) }
+    if let pending {
+      guard let further = pending.permuted(order, of: type.shape) else {
+        return Constant(type: type, bytes: materialized()).permuted(order)
+      }
+      return Constant(type: result, bytes: stored, pending: further.isIdentity ? nil : further)
+    }
+    let permutation = PendingPermutation(shape: type.shape, order: order)
+    return Constant(type: result, bytes: stored, pending: permutation.isIdentity ? nil : permutation)
   }
 
   /// The dense bytes in the order of ``type``; the stored bytes themselves when nothing is pending.
   public func materialized() -> Bytes {
-    guard let permutation else { return stored }
-    var sourceShape = [Int](repeating: 0, count: type.rank)
-    for (axis, source) in permutation.enumerated() { sourceShape[source] = type.shape[axis] }
+    guard let pending else { return stored }
     return Bytes(count: type.byteCount) { target in
       transposeBytes(
-        stored.buffer, shape: sourceShape, permutation: permutation, width: type.element.byteWidth,
-        into: target)
+        stored.buffer, shape: pending.shape, permutation: pending.order, width: type.element.byteWidth, into: target)
     }
+  }
+
+  /// Calls `body` with the dense bytes in the order of ``type``, front to back, in pieces of about `size`
+  /// bytes that hold whole elements. Memory does not grow with the constant: nothing is copied but a
+  /// piece at a time, and pages of a mapped file are given back once they were read.
+  public func forEachBlock<Failure: Error>(
+    of size: Int = 256 << 10, _ body: (UnsafeRawBufferPointer) throws(Failure) -> Void
+  ) throws(Failure) {
+    defer { stored.discardPages() }
+    let total = min(type.byteCount, stored.count)
+    guard let pending, total == type.byteCount else {
+      let step = max(size & ~63, 64)
+      for start in stride(from: 0, to: total, by: step) {
+        let count = min(step, total - start)
+        let piece = UnsafeRawBufferPointer(start: stored.base + start, count: count)
+        try body(piece)
+        stored.discardPages(from: start, count: count)
+      }
+      return
+    }
+    // Permuting reads in runs that grow with the piece.
+    try pending.forEachBlock(stored, width: type.element.byteWidth, size: 16 * size, body)
+  }
+
+  /// Calls `body` with the elements in order, converted, in pieces, and the place of each piece's first;
+  /// stops where it gives false.
+  private func forEachPiece<Failure: Error>(
+    _ body: (Constant, Int) throws(Failure) -> Bool
+  ) throws(Failure) {
+    var place = 0
+    var goesOn = true
+    let width = type.element.byteWidth
+    try forEachBlock { (block) throws(Failure) in
+      guard goesOn else { return }
+      let count = block.count / width
+      let piece = Constant(
+        type: TensorType(type.element, [count]), bytes: Bytes(count: block.count) { $0.copyMemory(from: block) })
+      goesOn = try body(piece, place)
+      place += count
+    }
+  }
+
+  /// Place of the first element that is not a number; nil where there is none, and of types without such.
+  public var firstNaN: Int? {
+    guard type.element.isFloat else { return nil }
+    if type.element == .float32 {
+      var isClean = true
+      Constant(type: type, bytes: stored).forEachBlock { block in if block.hasNaN { isClean = false } }
+      if isClean { return nil }
+    }
+    var found: Int?
+    forEachPiece { piece, start in
+      found = piece.floats().firstIndex(where: \.isNaN).map { $0 + start }
+      return found == nil
+    }
+    return found
+  }
+
+  /// Place of the first element for which a condition holds; nil for types without whole numbers too.
+  public func firstInteger(where condition: (Int) -> Bool) -> Int? {
+    var found: Int?
+    forEachPiece { piece, start in
+      found = piece.integers()?.firstIndex(where: condition).map { $0 + start }
+      return found == nil
+    }
+    return found
+  }
+
+  /// Gives mapped memory back that a copy was made of.
+  private func discardLargePages() {
+    if stored.count >= 1 << 20 { stored.discardPages() }
   }
 
   /// All elements as `Float`; any numeric element type. Fixed point is not dequantized here.
   public func floats() -> [Float] {
     let bytes = materialized()
+    defer { discardLargePages() }
     switch type.element {
     case .float32: return bytes.array(of: Float.self)
     case .float64: return bytes.array(of: Double.self).map { Float($0) }
@@ -75,6 +149,7 @@ public struct Constant: Sendable {
   /// All elements as `Int`, or nil where the element type is neither integer, fixed point nor bool.
   public func integers() -> [Int]? {
     let bytes = materialized()
+    defer { discardLargePages() }
     switch type.element {
     case .int8, .int4, .sfixed8, .sfixed4: return bytes.array(of: Int8.self).map { Int($0) }
     case .uint8, .uint4, .bool, .ufixed8, .ufixed4:
@@ -87,6 +162,20 @@ public struct Constant: Sendable {
     case .uint64: return bytes.array(of: UInt64.self).map { Int(truncatingIfNeeded: $0) }
     default: return nil
     }
+  }
+}
+
+extension UnsafeRawBufferPointer {
+  /// Whether one of the `Float` elements is not a number.
+  fileprivate var hasNaN: Bool {
+    guard let base = baseAddress else { return false }
+    // Compared as signed numbers, several at a time.
+    var found: Int32 = 0
+    for index in 0..<count / 4 {
+      let bits = base.loadUnaligned(fromByteOffset: index &* 4, as: Int32.self) & 0x7FFF_FFFF
+      found |= 0x7F80_0000 &- bits
+    }
+    return found < 0
   }
 }
 
@@ -116,53 +205,4 @@ public func halfBits(_ value: Float) -> UInt16 {
   let rebased = magnitude - 0x3800_0000
   let rounded = rebased + 0xFFF + (rebased >> 13 & 1)
   return sign | UInt16(truncatingIfNeeded: rounded >> 13)
-}
-
-/// Copies a dense array with its axes permuted: axis i of the target is axis `permutation[i]` of the
-/// source, whose sizes are `shape`; `width` is the bytes of an element.
-public func transposeBytes(
-  _ source: UnsafeRawBufferPointer, shape: [Int], permutation: [Int], width: Int,
-  into target: UnsafeMutableRawBufferPointer
-) {
-  let targetShape = permutation.map { shape[$0] }
-  let total = targetShape.reduce(1, *)
-  guard total > 0, let from = source.baseAddress, let to = target.baseAddress else { return }
-  let sourceStrides = denseStrides(shape)
-  let strides = permutation.map { sourceStrides[$0] }
-  let rank = targetShape.count
-  if rank == 0 {
-    to.copyMemory(from: from, byteCount: width)
-    return
-  }
-  let inner = targetShape[rank - 1]
-  let innerStride = strides[rank - 1]
-  var index = [Int](repeating: 0, count: rank)
-  var offset = 0
-  var written = 0
-  while written < total {
-    if innerStride == 1 {
-      (to + written * width).copyMemory(from: from + offset * width, byteCount: inner * width)
-    } else if width == 4 {
-      for step in 0..<inner {
-        let word = from.loadUnaligned(
-          fromByteOffset: (offset + step * innerStride) * 4, as: UInt32.self)
-        to.storeBytes(of: word, toByteOffset: (written + step) * 4, as: UInt32.self)
-      }
-    } else {
-      for step in 0..<inner {
-        (to + (written + step) * width).copyMemory(
-          from: from + (offset + step * innerStride) * width, byteCount: width)
-      }
-    }
-    written += inner
-    var axis = rank - 2
-    while axis >= 0 {
-      index[axis] += 1
-      offset += strides[axis]
-      if index[axis] < targetShape[axis] { break }
-      offset -= strides[axis] * targetShape[axis]
-      index[axis] = 0
-      axis -= 1
-    }
-  }
 }

@@ -1,3 +1,5 @@
+internal import CDigest
+
 /// SHA-256 (FIPS 180-4), incremental. Used for content hashes, not for secrets.
 public struct SHA256: Sendable {
   private var state: [UInt32] = [
@@ -100,7 +102,13 @@ private func round(
 }
 
 /// Runs the compression function over a whole number of 64-byte blocks.
-private func compressBlocks(_ blocks: UnsafeRawBufferPointer, into state: inout [UInt32]) {
+func compressBlocks(_ blocks: UnsafeRawBufferPointer, into state: inout [UInt32]) {
+  guard let start = blocks.baseAddress else { return }
+  if !digest_sha256(&state, start, blocks.count / 64) { compressPortably(blocks, into: &state) }
+}
+
+/// ``compressBlocks(_:into:)`` without instructions for it.
+func compressPortably(_ blocks: UnsafeRawBufferPointer, into state: inout [UInt32]) {
   guard var block = blocks.baseAddress else { return }
   roundConstants.withUnsafeBufferPointer { constants in
     withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 64) { schedule in

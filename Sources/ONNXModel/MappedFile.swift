@@ -2,7 +2,7 @@ import Glibc
 import IR
 
 /// A file mapped read-only for as long as anything refers to it.
-final class MappedFile: @unchecked Sendable {
+final class MappedFile: PageOwner, @unchecked Sendable {
   // Never written after init, and the pages are read-only.
   /// First byte.
   let base: UnsafeRawPointer

@@ -78,6 +78,15 @@ func inThreeAxes(_ shape: [Int]) -> [Int] {
   return Array(shape.prefix(1)) + ones + Array(shape.dropFirst())
 }
 
+/// The taps of a window that lie on an axis of `size` places, where tap 0 of `count` lies on place `start`
+/// and each further one `step` behind.
+@inline(__always)
+func taps(_ start: Int, _ step: Int, _ count: Int, _ size: Int) -> Range<Int> {
+  let end = start >= size ? 0 : min(count, (size - 1 - start) / step + 1)
+  let first = start >= 0 ? 0 : (-start + step - 1) / step
+  return first..<max(first, end)
+}
+
 /// Walks the windows over a volume: `start` gets the number of each output pixel, then `tap` that number,
 /// the number of an input pixel in its window, and the place of that pixel in the window.
 @inline(__always)
@@ -94,15 +103,12 @@ func forEachTap(
       for oy in 0..<output[2] {
         for ox in 0..<output[3] {
           start(position)
-          for kz in 0..<filter[0] {
+          for kz in taps(oz * stride[0] - pads[0], dilation[0], filter[0], depth) {
             let iz = oz * stride[0] + kz * dilation[0] - pads[0]
-            if iz < 0 || iz >= depth { continue }
-            for ky in 0..<filter[1] {
+            for ky in taps(oy * stride[1] - pads[2], dilation[1], filter[1], height) {
               let iy = oy * stride[1] + ky * dilation[1] - pads[2]
-              if iy < 0 || iy >= height { continue }
-              for kx in 0..<filter[2] {
+              for kx in taps(ox * stride[2] - pads[4], dilation[2], filter[2], width) {
                 let ix = ox * stride[2] + kx * dilation[2] - pads[4]
-                if ix < 0 || ix >= width { continue }
                 tap(
                   position, ((n * depth + iz) * height + iy) * width + ix,
                   (kz * filter[1] + ky) * filter[2] + kx)

@@ -205,10 +205,10 @@ public struct AveragePool<Space: SpatialAxes>: Operator {
   /// For each window along an axis its positions inside the padded input.
   private func windowSizes(_ window: WindowGeometry, _ axis: Int, _ input: Int, _ output: Int) -> [Int] {
     (0..<output).map { place in
-      (0..<window.filter[axis]).count { tap in
-        place * window.stride[axis] + tap * window.dilation[axis] - window.pads[2 * axis]
-          < input + window.pads[2 * axis + 1]
-      }
+      taps(
+        place * window.stride[axis], window.dilation[axis], window.filter[axis],
+        window.pads[2 * axis] + input + window.pads[2 * axis + 1]
+      ).count
     }
   }
 }

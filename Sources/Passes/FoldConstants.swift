@@ -26,7 +26,10 @@ public struct FoldConstants: Pass {
         continue
       }
       let results = try Self.evaluate(node, constants, graph.outputTypes(node))
-      for (output, value) in zip(node.outputs, results) { graph[output].constant = value }
+      for (output, value) in zip(node.outputs, results) {
+        // Operators compute in float32 what is stored as float16.
+        graph[output].constant = graph[output].type.element == .float16 ? value.halved() : value
+      }
       moveEncoding(of: node, in: &graph)
     }
     graph.nodes = kept

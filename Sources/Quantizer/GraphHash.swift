@@ -33,8 +33,7 @@ extension Graph {
         }
         add(self[input])
         if let constant = self[input].constant, seen.insert(input).inserted {
-          let bytes = constant.materialized()
-          withExtendedLifetime(bytes) { hasher.update(bytes.buffer) }
+          constant.forEachBlock { hasher.update($0) }
         }
       }
       add("out")

@@ -29,8 +29,8 @@ public func requireNumbers(_ graph: Graph) throws(Diagnostic) {
       case .weight, .bias: break
       case .activation, .unquantized: continue
       }
+      guard let first = constant.firstNaN else { continue }
       let values = constant.floats()
-      guard let first = values.firstIndex(where: \.isNaN) else { continue }
       errors.append(
         Diagnostic(
           "non-finite-weight",

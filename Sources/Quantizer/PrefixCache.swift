@@ -284,17 +284,14 @@ struct ValueNumbers {
 extension Constant {
   /// Whether both are views on the same bytes; true only for equal values.
   fileprivate func isSameView(as other: Constant) -> Bool {
-    stored.base == other.stored.base && stored.count == other.stored.count && permutation == other.permutation
+    stored.base == other.stored.base && stored.count == other.stored.count && pending == other.pending
       && type == other.type
   }
 
   /// SHA-256 of the elements.
   fileprivate var contentHash: String {
-    let bytes = materialized()
-    return withExtendedLifetime(bytes) {
-      var hasher = SHA256()
-      hasher.update(bytes.buffer)
-      return SHA256.hex(hasher.finalize())
-    }
+    var hasher = SHA256()
+    forEachBlock { hasher.update($0) }
+    return SHA256.hex(hasher.finalize())
   }
 }

@@ -218,6 +218,10 @@ extension OneDNN {
     guard request.isFloat, request.postOperations.isEmpty, let x = request.input(0) else {
       return .refused("oneDNN: an operand is empty")
     }
+    // It visits the padding too, place by place.
+    guard zip(geometry.filter, geometry.dilation).allSatisfy({ $0 <= 4096 && $1 <= 4096 }) else {
+      return .refused("oneDNN: the window is too large")
+    }
     let axes = axes(geometry, input: x.shape, output: request.outputs[0].shape)
     return offer { () throws(Diagnostic) in
       OneDNNKernel(

@@ -3,7 +3,7 @@ import Operators
 
 /// Turns a graph into a plan: fuses, chooses kernels, shares memory.
 struct PlanBuilder {
-  let graph: Graph
+  private(set) var graph: Graph
   let options: PlanOptions
   let makers: [KernelMaker]
   let fuses: Bool
@@ -57,5 +57,13 @@ struct PlanBuilder {
     constants.append(bytes)
     constantIndex[id] = constants.count - 1
     return constants.count - 1
+  }
+
+  /// Lets go of the value of a constant that a kernel has packed; who else needs it prepares it again.
+  mutating func release(_ id: TensorID) {
+    guard let index = constantIndex.removeValue(forKey: id) else { return }
+    constants[index].discardPages()
+    constants[index] = Bytes([UInt8]())
+    graph[id].constant?.stored.discardPages()
   }
 }

@@ -194,6 +194,9 @@ extension PlanBuilder {
           }
           let nodes = [index] + links.flatMap(\.nodes)
           values = []
+          for slot in kernel.consumedInputs where slot < node.inputs.count {
+            if let id = node.inputs[slot] { release(id) }
+          }
           return Group(
             nodes: nodes, inputs: inputs, outputs: graph.nodes[nodes[nodes.count - 1]].outputs,
             kernel: kernel, refusals: refusals)

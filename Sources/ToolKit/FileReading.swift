@@ -52,13 +52,20 @@ public enum FileReading {
 
   /// SHA-256 over the bytes of several files, one after the other, in hexadecimal digits.
   public static func sha256(of paths: [String]) throws(Diagnostic) -> String {
-    let chunk = 1 << 20
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 64)
+    defer { buffer.deallocate() }
     var hasher = SHA256()
     for path in paths {
-      let size = try size(of: path)
-      for offset in stride(from: 0, to: size, by: chunk) {
-        let part = try bytes(of: path, from: offset, count: min(chunk, size - offset))
-        hasher.update(part.buffer)
+      _ = try size(of: path)
+      let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+      guard descriptor >= 0 else { throw failure("open the file", path: path, error: errno) }
+      defer { close(descriptor) }
+      while true {
+        let part = read(descriptor, buffer.baseAddress, buffer.count)
+        if part < 0, errno == EINTR { continue }
+        guard part >= 0 else { throw failure("read the file", path: path, error: errno) }
+        if part == 0 { break }
+        hasher.update(UnsafeRawBufferPointer(rebasing: buffer[..<part]))
       }
     }
     return SHA256.hex(hasher.finalize())

@@ -119,6 +119,7 @@ struct QConvert: ToolCommand {
     let imported = try session.phase("import") { () throws(Diagnostic) in
       try shapes.load(input)
     }
+    let hash = BackgroundHash(of: imported.files)
     session.noteInputs(imported.files + model.files)
     overrides.noteInputs(session)
     session.printer.report(quantize.target.notes)
@@ -166,9 +167,6 @@ struct QConvert: ToolCommand {
       try session.printResult(Summary.support(of: graph))
       if quantizing == nil { return .done }
     }
-    let hash = try session.phase("hash") { () throws(Diagnostic) in
-      try FileReading.sha256(of: imported.files)
-    }
     let options = shapes.effective.merging(overridden ?? OverrideOptions.none) { $1 }
       .merging(model.effective) { $1 }.merging(colors.effective) { $1 }.merging(io.effective) { $1 }.merging(floats) {
         $1
@@ -179,13 +177,14 @@ struct QConvert: ToolCommand {
       try encodings.isGiven && quantizing == nil
       ? encodings.text(annotated, names: Set(annotated.tensors.map(\.name)), session) : nil
     let (version, copyright) = try model.metadata()
-    let file = ContainerFile(
+    var file = ContainerFile(
       graph: graph,
       metadata: ContainerMetadata(
         modelVersion: version, converterCommand: EffectiveOptions.command(options),
         converterVersion: "qtools \(ToolIdentity.version)", modelCopyright: copyright),
-      annotations: ContainerAnnotations(options: options, modelHash: hash))
+      annotations: ContainerAnnotations(options: options))
     if let quantizing {
+      file.annotations.modelHash = try session.phase("hash") { () throws(Diagnostic) in try hash.value() }
       place.write = { () throws(Diagnostic) in
         if let texts { try dump.write(texts, session) }
       }
@@ -196,7 +195,9 @@ struct QConvert: ToolCommand {
     try session.phase("write") { () throws(Diagnostic) in
       if let texts { try dump.write(texts, session) }
       TemporaryFiles.announce(output)
-      try ContainerWriter.write(file, to: output)
+      try ContainerWriter.write(file, to: output) { (annotations) throws(Diagnostic) in
+        annotations.modelHash = try hash.value()
+      }
       if let encodingsText, let path = encodings.path(beside: output) {
         try AtomicFile.write(encodingsText, to: path)
       }

@@ -160,10 +160,16 @@ extension ONNXTranslation {
     return try context.cast(result, to: element, suffix: "codes")
   }
 
+  /// Longest axis that is resampled: every place of it has an entry of its own in a table.
+  private static let longestAxis = 1 << 20
+
   /// QNN's operator for images where one gives the same, the general one elsewhere.
   private static func applied(
     _ op: Resize, _ context: NodeContext, _ x: Value
   ) throws(Diagnostic) -> Value {
+    guard (op.shape + x.shape).allSatisfy({ $0 <= longestAxis }) else {
+      throw context.invalid("axes longer than \(longestAxis) cannot be resized")
+    }
     if op.shape == x.shape, op.tables(x.shape).isEmpty { return x }
     _ = try op.infer([x.type])
     let isImage = x.rank == 3 || x.rank == 4
