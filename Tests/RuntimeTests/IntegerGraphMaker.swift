@@ -216,7 +216,7 @@ struct IntegerGraphMaker {
     var isTied = false
     let op: any Operator
     var more: [TensorID?] = []
-    switch kind % 29 {
+    switch kind % 30 {
     case 0, 1:
       op = ElementWiseAdd()
       more = [input(kind % 2 == 0 ? shape : [shape[3]])]
@@ -260,6 +260,7 @@ struct IntegerGraphMaker {
     case 25:
       op = ResizeNearestNeighbor(size: [shape[1] * 2, shape[2] + 3])
       isTied = chance(50)
+    case 28: op = LogSoftmax(axis: chance(50) ? 3 : 1)
     case 26: (op, more) = (Batchnorm(), [parameter([shape[3]]), parameter([shape[3]])])
     case 27:
       op =

@@ -23,7 +23,7 @@ import Testing
     try expectSameBits(maker.transposedConvolution(), seed: seed)
   }
 
-  @Test(arguments: 0..<87) func elementwiseAndMovement(seed: Int) throws {
+  @Test(arguments: 0..<90) func elementwiseAndMovement(seed: Int) throws {
     var maker = IntegerGraphMaker(seed: 3000 + seed)
     try expectSameBits(maker.other(seed), seed: seed)
   }

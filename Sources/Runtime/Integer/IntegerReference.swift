@@ -179,6 +179,20 @@ extension IntegerSoftmax {
   }
 }
 
+extension IntegerLogSoftmax {
+  func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
+    guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
+    for o in 0..<outer {
+      for i in 0..<inner {
+        let line = (0..<size).map { (o * size + $0) * inner + i }
+        let top = line.map { x[$0] }.max() ?? 0
+        let shift = shift(line.reduce(0) { $0 + Int(table[Int(top - x[$1])]) })
+        for place in line { y[place] = code(Int(top - x[place]), shift) }
+      }
+    }
+  }
+}
+
 extension IntegerNormalization {
   func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
     guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
