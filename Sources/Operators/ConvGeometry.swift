@@ -94,6 +94,8 @@ func forEachTap(
   _ input: [Int], _ output: [Int], _ geometry: WindowGeometry, start: (Int) -> Void,
   tap: (Int, Int, Int) -> Void
 ) {
+  // Without channels there is nothing to do, for however many pixels.
+  guard output[4] > 0 else { return }
   let (depth, height, width) = (input[1], input[2], input[3])
   let (stride, dilation, pads, filter) =
     (geometry.stride, geometry.dilation, geometry.pads, geometry.filter)
