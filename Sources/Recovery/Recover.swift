@@ -35,6 +35,12 @@ public func recovered(
   improved.apply(updates)
   bound.graphHash = improved.observationHash()
   var result = try assignEncodings(improved, statistics: bound, options: quantizer, jobs: samples.jobs)
+  // Weights that were found here are given to the second assignment: what it says of open weights is about
+  // the others only, the first one spoke of all.
+  result.notes.removeAll { $0.code == "option-without-effect" && !first.notes.contains($0) }
+  result.notes += first.notes.filter {
+    ["zero-channels", "unsigned-channels"].contains($0.code) && !result.notes.contains($0)
+  }
   result.notes += notes
   if updates.isEmpty {
     result.notes.append(

@@ -57,6 +57,14 @@ import Testing
     #expect(after > before + (algorithms == [.biasCorrection] ? 0.3 : 1.5), "\(before) dB -> \(after) dB")
   }
 
+  /// Options about weights have their effect on weights that are rounded by data, too.
+  @Test func roundedWeightsAreNoIdleOptions() throws {
+    var quantizer = quantizer()
+    quantizer.paramCalibration = .mse
+    let result = try recover(NetworkMaker.separable(), quantizer, options(.gptq))
+    #expect(!result.notes.contains { $0.code == "option-without-effect" }, "\(result.notes)")
+  }
+
   /// The second weight of a recurrence is no bias: it keeps its grids.
   @Test func recurrencesKeepTheirWeights() throws {
     var maker = NetworkMaker(seed: 4, input: [5, 1, 6])
