@@ -23,17 +23,17 @@ HERE = pathlib.Path(__file__).resolve().parent
 MODELS = HERE.parent / ".." / "shared" / "models"
 
 
-def prepare_model(network, folder):
+def prepare_model(network, folder, models):
     """Folder with model.onnx and list.txt of a network; None where it is not here."""
     target = folder / network
     if network == "mobilenet":
-        source = MODELS / "mobilenet_v1_025.onnx"
+        source = models / "mobilenet_v1_025.onnx"
         if not source.exists():
             return None
         if not (target / "model.onnx").exists():
             target.mkdir(parents=True, exist_ok=True)
             subprocess.run(
-                [sys.executable, MODELS / "prepare.py", target, "--model", "mobilenet_v1_025", "--limit", "20"],
+                [sys.executable, models / "prepare.py", target, "--model", "mobilenet_v1_025", "--limit", "20"],
                 check=True, stdout=subprocess.DEVNULL)
             lines = (target / "mobilenet_v1_025" / "calibration.txt").read_text()
             (target / "list.txt").write_text(lines)
@@ -147,15 +147,15 @@ def quantize_own(target, programs):
     return quantized
 
 
-def pairs(folder, programs, rounds=7, networks=("mobilenet", "resnet50")):
+def pairs(folder, programs, rounds=7, networks=("mobilenet", "resnet50"), models=MODELS):
     """For each network a dictionary: network; ours_ms, ort_ms, ratio (ORT's time over ours), all medians of the
     rounds; ours_fastest_ms, ort_fastest_ms and their fastest_ratio, which other jobs on the machine disturb less."""
     logging.disable(logging.WARNING)
     results = []
     for network in networks:
-        target = prepare_model(network, pathlib.Path(folder))
+        target = prepare_model(network, pathlib.Path(folder), models)
         if target is None:
-            print(f"skipped: {network} (no folder ../shared/models)", file=sys.stderr)
+            print(f"skipped: {network} (not in {models})", file=sys.stderr)
             continue
         container = quantize_own(target, programs)
         run = bound_run(make_session(quantize_peer(target)), target)
@@ -178,13 +178,15 @@ def pairs(folder, programs, rounds=7, networks=("mobilenet", "resnet50")):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", metavar="NETWORK", choices=["mobilenet", "resnet50", []])
+    parser.add_argument("--models", type=pathlib.Path, default=MODELS, metavar="DIR")
     parser.add_argument("--bin", type=pathlib.Path, default=HERE.parent / ".build" / "release")
     parser.add_argument("--folder", type=pathlib.Path, default=HERE.parent / "out" / "bench_integer")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     results = pairs(
-        arguments.folder, arguments.bin, arguments.rounds, arguments.networks or ("mobilenet", "resnet50"))
+        arguments.folder, arguments.bin, arguments.rounds, arguments.networks or ("mobilenet", "resnet50"),
+        arguments.models)
     if arguments.json:
         print(json.dumps(results, indent=2))
         return
