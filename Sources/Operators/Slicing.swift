@@ -190,7 +190,9 @@ public struct Pad: Operator {
       outputs[0].elements(as: Float.self).update(repeating: value)
     } else {
       let access = IntegerAccess(element: x.type.element)
-      for index in 0..<total { access.store(Int(value), outputs[0].bytes, index) }
+      // The largest integers are rounded up by Float.
+      let number = value >= 0x1p63 ? Int.max : value >= -0x1p63 ? Int(value) : Int.min
+      for index in 0..<total { access.store(number, outputs[0].bytes, index) }
     }
     guard let from = x.bytes.baseAddress, x.type.count > 0 else { return }
     let (strides, steps) = (denseStrides(shape), denseStrides(x.type.shape))
