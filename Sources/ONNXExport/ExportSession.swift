@@ -12,7 +12,7 @@ final class ExportSession {
     var layout: [Int]
   }
 
-  private struct Key: Hashable {
+  struct Key: Hashable {
     let tensor: TensorID
     let layout: [Int]
     /// Rank that leading axes of size 1 widen it to.
@@ -21,15 +21,15 @@ final class ExportSession {
 
   let graph: Graph
   let form: ONNXExporter.Form
-  private let fused: Set<TensorID>
-  private let outputs: Set<TensorID>
-  private var names: NameTable
+  let fused: Set<TensorID>
+  let outputs: Set<TensorID>
+  var names: NameTable
   private var nodeNames = Set<String>()
-  private var places: [TensorID: Place] = [:]
-  private var copies: [Key: String] = [:]
-  private var types: [String: TensorType] = [:]
-  private var result: ONNXExportResult
-  private var inputProblems: [Diagnostic] = []
+  var places: [TensorID: Place] = [:]
+  var copies: [Key: String] = [:]
+  var types: [String: TensorType] = [:]
+  var result: ONNXExportResult
+  var inputProblems: [Diagnostic] = []
 
   init(graph: Graph, form: ONNXExporter.Form) {
     self.graph = graph
@@ -251,14 +251,14 @@ final class ExportSession {
   func require(_ opset: Int) { result.opset = max(result.opset, opset) }
 
   /// Name of a tensor's value: its own, unless that is kept for the output of the graph in its layout.
-  private func valueName(_ id: TensorID, _ layout: [Int]) -> String {
+  func valueName(_ id: TensorID, _ layout: [Int]) -> String {
     let name = graph[id].name
     return isIdentity(layout) || !outputs.contains(id) ? name : names.unique(name + "_channel_first")
   }
 
   // MARK: Nodes and names
 
-  private func append(
+  func append(
     _ opType: String, _ inputs: [String], _ attributes: [(String, ONNXAttribute)],
     outputs: [String], name: String
   ) {
@@ -276,143 +276,11 @@ final class ExportSession {
         attributes: attributes.map { (name: $0.0, value: $0.1) }))
   }
 
-  private func permuted(_ type: TensorType, _ layout: [Int]) -> TensorType {
+  func permuted(_ type: TensorType, _ layout: [Int]) -> TensorType {
     TensorType(type.element, layout.map { type.shape[$0] })
   }
 
-  // MARK: Border
-
-  private func addInput(_ id: TensorID) {
-    let tensor = graph[id]
-    result.inputs.append(ExportedValue(name: tensor.name, type: type(id)))
-    places[id] = Place(name: tensor.name, layout: plainLayout(id))
-    guard isQuantized(id), let encoding = tensor.encoding else { return }
-    let value = names.unique(tensor.name + "_dequantized")
-    do {
-      try quantize(tensor.name, encoding, tensor: tensor, layout: plainLayout(id), into: value)
-      places[id]?.name = value
-    } catch {
-      inputProblems.append(error)
-    }
-  }
-
-  /// Gives every output of the graph its name, by renaming the value where that is possible.
-  private func addOutputs() throws(Diagnostic) {
-    if let problem = Diagnostic.combining(inputProblems) { throw problem }
-    let made = Set(result.nodes.flatMap(\.outputs))
-    var taken = Set(graph.outputs.map { graph[$0].name })
-    var renamed: [String: String] = [:]
-    var done = Set<TensorID>()
-    for id in graph.outputs where done.insert(id).inserted {
-      let wanted = graph[id].name
-      let value = try name(id)
-      result.outputs.append(ExportedValue(name: wanted, type: type(id)))
-      if value == wanted { continue }
-      if made.contains(value), !taken.contains(value), renamed[value] == nil {
-        renamed[value] = wanted
-        taken.insert(value)
-      } else {
-        append("Identity", [renamed[value] ?? value], [], outputs: [wanted], name: wanted)
-      }
-    }
-    for index in result.nodes.indices where !renamed.isEmpty {
-      result.nodes[index].inputs = result.nodes[index].inputs.map { renamed[$0] ?? $0 }
-      result.nodes[index].outputs = result.nodes[index].outputs.map { renamed[$0] ?? $0 }
-    }
-    for (old, new) in renamed {
-      types[new] = types.removeValue(forKey: old)
-      for (id, place) in places where place.name == old { places[id]?.name = new }
-    }
-  }
-
-  private func recordNames() {
-    let border = Set(result.inputs.map(\.name) + result.outputs.map(\.name))
-    let made = result.nodes.flatMap(\.outputs)
-    result.values = made.compactMap { name in
-      border.contains(name) ? nil : types[name].map { ExportedValue(name: name, type: $0) }
-    }
-    for (id, place) in places {
-      result.names[id] = place.name
-      result.layouts[id] = place.layout
-    }
-    for id in graph.inputs { result.names[id] = graph[id].name }
-    for (key, name) in copies.sorted(by: { $0.value < $1.value })
-    where graph[key.tensor].constant != nil && result.names[key.tensor] == nil {
-      result.names[key.tensor] = name
-      if key.rank == graph[key.tensor].type.rank { result.layouts[key.tensor] = key.layout }
-    }
-  }
-
-  // MARK: Quantization
-
-  /// Whether a tensor's value passes through its grid in the model.
-  private func isQuantized(_ id: TensorID) -> Bool {
-    form == .quantized && graph[id].encoding != nil && !fused.contains(id)
-      && type(id).element == .float32
-  }
-
-  /// Whether a tensor is stored as float16: its values are rounded to that.
-  private func isHalf(_ id: TensorID) -> Bool {
-    graph[id].type.element == .float16 && graph[id].constant == nil && graph[id].encoding == nil
-      && !fused.contains(id)
-  }
-
-  /// There and back by Cast.
-  private func roundToHalf(_ id: TensorID, _ raw: String, _ layout: [Int]) {
-    let half = names.unique(graph[id].name + "_float16")
-    let name = valueName(id, layout)
-    append("Cast", [raw], [("to", .int(Int(DataType.float16.onnxCode)))], outputs: [half], name: half)
-    append(
-      "Cast", [half], [("to", .int(Int(DataType.float32.onnxCode)))], outputs: [name],
-      name: graph[id].name + "_float32")
-    places[id]?.name = name
-    types[name] = permuted(type(id), layout)
-  }
-
-  /// Registers a made value as that of a tensor, quantized where it has an encoding.
-  private func finish(_ id: TensorID, _ raw: String, _ layout: [Int]) throws(Diagnostic) {
-    let tensor = graph[id]
-    places[id] = Place(name: raw, layout: layout)
-    if isHalf(id) { return roundToHalf(id, raw, layout) }
-    guard isQuantized(id), let encoding = tensor.encoding else { return }
-    let name = valueName(id, layout)
-    places[id]?.name = name
-    types[name] = permuted(type(id), layout)
-    try quantize(raw, encoding, tensor: tensor, layout: layout, into: name)
-  }
-
-  /// QuantizeLinear and DequantizeLinear behind a value.
-  private func quantize(
-    _ value: String, _ encoding: Encoding, tensor: Tensor, layout: [Int], into output: String
-  ) throws(Diagnostic) {
-    let grid = try GridForm(
-      encoding, shape: layout.map { tensor.type.shape[$0] }, layout: layout, lead: 0, tensor: tensor.name)
-    require(grid.opset)
-    var source = value
-    if !grid.fillsType {
-      let bounds = encoding.channels.indices.map {
-        (Float(encoding.minimum(channel: $0)), Float(encoding.maximum(channel: $0)))
-      }
-      guard bounds.count == 1 else {
-        throw Diagnostic(
-          "onnx-no-form", "codes of a part of the type, a grid a channel", at: .init(tensor: tensor.name))
-      }
-      source = names.unique(tensor.name + "_clipped")
-      let limits = [
-        try scalar(bounds[0].0, .float32, tensor.name + "_lowest"),
-        try scalar(bounds[0].1, .float32, tensor.name + "_highest"),
-      ]
-      append("Clip", [value] + limits, [], outputs: [source], name: source)
-    }
-    let codes = names.unique(tensor.name + "_quantized")
-    let scale = constant(grid.scales, tensor.name + "_scale")
-    let zero = initializer(grid.zeros, grid.code, grid.zeroShape, tensor.name + "_zero_point")
-    append(
-      "QuantizeLinear", [source, scale, zero], grid.attributes, outputs: [codes], name: codes)
-    append(
-      "DequantizeLinear", [codes, scale, zero], grid.attributes, outputs: [output],
-      name: tensor.name + "_dequantize")
-  }
+  // MARK: Stored values
 
   /// Name of stored values of an ONNX type.
   func initializer(_ bytes: Bytes, _ code: Int32, _ shape: [Int], _ wanted: String) -> String {

@@ -127,29 +127,14 @@ struct ArithmeticKernel: Kernel {
   ) throws(Diagnostic) {
     guard let a = bytes(inputs[0]), let b = bytes(inputs[1]), let y = bytes(outputs[0]) else { return }
     let row = shape[shape.count - 1]
-    let total = shape.reduce(1, *)
     let (low, high) = (Float(operation.clamp.range.lowerBound), Float(operation.clamp.range.upperBound))
     let zero = Float(operation.grid.zeroPoint)
-    var index = [Int](repeating: 0, count: shape.count)
-    var (left, right, out) = (0, 0, 0)
-    while out < total {
+    forEachRow(shape, aSteps, bSteps) { out, left, right in
       let p = qint_operand(
         codes: a + left, step: aSteps[shape.count - 1], zero: Int32(operation.aZero), scale: operation.aScale)
       let q = qint_operand(
         codes: b + right, step: bSteps[shape.count - 1], zero: Int32(operation.bZero), scale: operation.bScale)
       qint_combine(operation.kind.loop, p, q, row, zero, low, high, y + out)
-      out += row
-      var axis = shape.count - 2
-      while axis >= 0 {
-        index[axis] += 1
-        left += aSteps[axis]
-        right += bSteps[axis]
-        if index[axis] < shape[axis] { break }
-        left -= aSteps[axis] * shape[axis]
-        right -= bSteps[axis] * shape[axis]
-        index[axis] = 0
-        axis -= 1
-      }
     }
   }
 }
