@@ -147,7 +147,12 @@ private struct Sweep {
     var full: Tensor? = graph[id]
     if !lead.isEmpty { full = full?.reshaped(lead + constant.type.shape, named: graph[id].name) }
     guard var moved = full?.permuted(inverse, named: graph[id].name) else { return id }
-    if moved.constant?.pending == nil && lead.isEmpty { return id }
+    // Only axes of size 1 changed places, and the shape is the same.
+    if moved.constant?.pending == nil, constant.pending == nil, moved.type == graph[id].type,
+      moved.encoding == graph[id].encoding
+    {
+      return id
+    }
     moved.name = names.unique(graph[id].name + SinkTransposes.suffix)
     return graph.add(moved)
   }
