@@ -21,6 +21,7 @@ import ToolKit
 ///     num_candidates: 40
 ///   gptq:
 ///     damping: 0.01
+///     follow: 0.5                # towards the weights that make up for quantized inputs
 ///     sweeps: 30
 ///     positions: 131072
 ///   adaround:
@@ -104,10 +105,11 @@ struct RecoveryConfiguration: Sendable {
     if var section = try map.map("gptq") {
       sections.insert("gptq")
       options.damping = try section.double("damping") ?? options.damping
+      options.follow = try section.double("follow") ?? options.follow
       options.sweeps = try section.int("sweeps") ?? options.sweeps
       options.positions = try section.int("positions") ?? options.positions
       try readSamples(&section)
-      try section.finish(known: ["damping", "sweeps", "positions"] + Self.sampleKeys)
+      try section.finish(known: ["damping", "follow", "sweeps", "positions"] + Self.sampleKeys)
     }
     guard var section = try map.map("adaround") else { return }
     sections.insert("adaround")

@@ -17,8 +17,20 @@ struct InputCovariance: Sendable {
   }
 }
 
-/// The running sums behind an ``InputCovariance``: of samples of even and of odd rank, so that their
-/// difference tells how sure the sums are.
+/// What the float inputs x differ by from the quantized ones y, as far as y tells: E[(x - y) y^T] of each
+/// group, about the means.
+struct InputDrift: Sendable {
+  let depth: Int
+  /// [group][depth][depth]: row of x - y, column of y.
+  let values: [Float]
+
+  func matrix(_ group: Int) -> ArraySlice<Float> {
+    values[(group * depth * depth)..<((group + 1) * depth * depth)]
+  }
+}
+
+/// The running sums behind an ``InputCovariance`` and an ``InputDrift``: of samples of even and of odd rank,
+/// so that their difference tells how sure the sums are.
 struct CovarianceSums: Sendable {
   let groups: Int
   let depth: Int
@@ -28,76 +40,92 @@ struct CovarianceSums: Sendable {
     var count = 0
     var sums: [Double]
     var products: [Float]
-
-    /// Adds the patches of a sample.
-    mutating func add(
-      _ input: UnsafePointer<Float>, _ patches: Patches, positions: [Int], groups: Int, depth: Int
-    ) throws(Diagnostic) {
-      let rows = positions.count
-      count += rows
-      var gathered = [Float](repeating: 0, count: rows * depth)
-      var failure: Diagnostic?
-      gathered.withUnsafeMutableBufferPointer { gathered in
-        sums.withUnsafeMutableBufferPointer { sums in
-          products.withUnsafeMutableBufferPointer { products in
-            guard let x = gathered.baseAddress, let allSums = sums.baseAddress,
-              let allProducts = products.baseAddress
-            else { return }
-            for group in 0..<groups {
-              patches.gather(input, positions: positions, group: group, into: x)
-              let sum = allSums + group * depth
-              for row in 0..<rows {
-                let values = x + row * depth
-                for k in 0..<depth { sum[k] += Double(values[k]) }
-              }
-              let total = allProducts + group * depth * depth
-              if depth < 16 {
-                for row in 0..<rows {
-                  let values = x + row * depth
-                  for a in 0..<depth {
-                    let value = values[a]
-                    for b in 0..<depth { total[a * depth + b] += value * values[b] }
-                  }
-                }
-                continue
-              }
-              do throws(Diagnostic) {
-                try multiply(
-                  MatrixView(x, stride: depth, transposed: true), MatrixView(x, stride: depth),
-                  rows: depth, columns: depth, depth: rows, into: total, targetStride: depth, accumulates: true)
-              } catch {
-                failure = error
-                return
-              }
-            }
-          }
-        }
-      }
-      if let failure { throw failure }
-    }
+    /// Of float inputs less quantized ones; empty where no float inputs are added.
+    var driftSums: [Double]
+    var driftProducts: [Float]
 
     mutating func merge(_ other: Half) {
       count += other.count
       for index in sums.indices { sums[index] += other.sums[index] }
       for index in products.indices { products[index] += other.products[index] }
+      for index in driftSums.indices { driftSums[index] += other.driftSums[index] }
+      for index in driftProducts.indices { driftProducts[index] += other.driftProducts[index] }
     }
   }
 
-  init(groups: Int, depth: Int) {
+  /// No sums yet; `drifts`: float inputs come with the quantized ones.
+  init(groups: Int, depth: Int, drifts: Bool) {
     self.groups = groups
     self.depth = depth
+    let sums = [Double](repeating: 0, count: groups * depth)
+    let products = [Float](repeating: 0, count: groups * depth * depth)
     let half = Half(
-      sums: [Double](repeating: 0, count: groups * depth),
-      products: [Float](repeating: 0, count: groups * depth * depth))
+      sums: sums, products: products, driftSums: drifts ? sums : [], driftProducts: drifts ? products : [])
     halves = [half, half]
   }
 
-  /// Adds the patches of the sample of a rank.
+  /// Adds the patches of the sample of a rank, with those of the float graph at the same positions.
   mutating func add(
-    _ input: UnsafePointer<Float>, _ patches: Patches, positions: [Int], rank: Int
+    _ input: UnsafePointer<Float>, float: UnsafePointer<Float>? = nil, _ patches: Patches, positions: [Int],
+    rank: Int
   ) throws(Diagnostic) {
-    guard !positions.isEmpty else { return }
-    try halves[rank & 1].add(input, patches, positions: positions, groups: groups, depth: depth)
+    let (rows, depth) = (positions.count, depth)
+    guard rows > 0 else { return }
+    let gathered = SharedFloats(count: rows * depth)
+    let drifts = float.map { _ in SharedFloats(count: rows * depth) }
+    halves[rank & 1].count += rows
+    for group in 0..<groups {
+      patches.gather(input, positions: positions, group: group, into: gathered.base)
+      Self.addColumns(gathered.base, rows, depth, group, &halves[rank & 1].sums)
+      try Self.addProducts(gathered.base, gathered.base, rows, depth, group, &halves[rank & 1].products)
+      guard let float, let drifts else { continue }
+      patches.gather(float, positions: positions, group: group, into: drifts.base)
+      let (y, d) = (gathered.base, drifts.base)
+      for index in 0..<rows * depth { d[index] -= y[index] }
+      Self.addColumns(drifts.base, rows, depth, group, &halves[rank & 1].driftSums)
+      try Self.addProducts(drifts.base, gathered.base, rows, depth, group, &halves[rank & 1].driftProducts)
+    }
+  }
+
+  private static func addColumns(
+    _ x: UnsafePointer<Float>, _ rows: Int, _ depth: Int, _ group: Int, _ sums: inout [Double]
+  ) {
+    sums.withUnsafeMutableBufferPointer { sums in
+      guard let to = sums.baseAddress.map({ $0 + group * depth }) else { return }
+      for row in 0..<rows {
+        let from = x + row * depth
+        for k in 0..<depth { to[k] += Double(from[k]) }
+      }
+    }
+  }
+
+  /// Adds x^T y.
+  private static func addProducts(
+    _ x: UnsafePointer<Float>, _ y: UnsafePointer<Float>, _ rows: Int, _ depth: Int, _ group: Int,
+    _ products: inout [Float]
+  ) throws(Diagnostic) {
+    var failure: Diagnostic?
+    products.withUnsafeMutableBufferPointer { products in
+      guard let total = products.baseAddress.map({ $0 + group * depth * depth }) else { return }
+      if depth < 16 {
+        for row in 0..<rows {
+          let (a, b) = (x + row * depth, y + row * depth)
+          for i in 0..<depth {
+            let value = a[i]
+            for j in 0..<depth { total[i * depth + j] += value * b[j] }
+          }
+        }
+        return
+      }
+      do throws(Diagnostic) {
+        try multiply(
+          MatrixView(x, stride: depth, transposed: true), MatrixView(y, stride: depth),
+          rows: depth, columns: depth, depth: rows, into: total, targetStride: depth, accumulates: true)
+      } catch {
+        failure = error
+      }
+    }
+    if let failure { throw failure }
   }
 
   mutating func merge(_ other: CovarianceSums) {
@@ -147,5 +175,35 @@ struct CovarianceSums: Sendable {
       }
     }
     return InputCovariance(groups: groups, depth: depth, values: values, means: means)
+  }
+
+  /// The drift about the means, shrunk towards zero by what the two halves of the samples disagree on; nil
+  /// where no float inputs were added.
+  func drift(centred: Bool) -> InputDrift? {
+    guard halves.allSatisfy({ !$0.driftProducts.isEmpty && $0.count > 0 }) else { return nil }
+    var whole = halves[0]
+    whole.merge(halves[1])
+    var values = [Float](repeating: 0, count: groups * depth * depth)
+    for group in 0..<groups {
+      let start = group * depth
+      func moment(_ half: Half, _ a: Int, _ b: Int) -> Double {
+        let count = Double(half.count)
+        let product = Double(half.driftProducts[(start + a) * depth + b]) / count
+        return centred ? product - half.driftSums[start + a] * half.sums[start + b] / (count * count) : product
+      }
+      var (power, noise) = (0.0, 0.0)
+      for a in 0..<depth {
+        for b in 0..<depth {
+          let value = moment(whole, a, b)
+          values[(start + a) * depth + b] = Float(value)
+          let difference = moment(halves[0], a, b) - moment(halves[1], a, b)
+          power += value * value
+          noise += difference * difference / 4
+        }
+      }
+      let kept = power > 0 ? Float(max(0, 1 - noise / power)) : 0
+      for index in start * depth..<(start + depth) * depth { values[index] *= kept }
+    }
+    return InputDrift(depth: depth, values: values)
   }
 }

@@ -12,6 +12,12 @@ import IR
 struct IntegerRounding {
   let matrix: WeightMatrix
   let covariance: InputCovariance
+  /// Where known, the weights are first moved towards those that meet the float outputs best (asymmetric
+  /// calibration; Li et al. 2504.02692 round on that, too).
+  var drift: InputDrift?
+  /// How far, 0 to 1. Least squares draw the weights towards zero by what noise in the inputs has in common
+  /// with nothing, and layer after layer does so: half the way is better than the whole.
+  var follow = 0.5
   let damping: Double
   let sweeps: Int
   let jobs: Int
@@ -29,7 +35,8 @@ struct IntegerRounding {
       let first = group * rows + part * piece
       let last = min(first + piece, (group + 1) * rows)
       let own = factor ?? Factor(covariance.matrix(group), depth: depth, damping: damping, jobs: 1)
-      return own.round(weights, grids, rows: first..<last, sweeps: sweeps)
+      return own.round(
+        weights, grids, rows: first..<last, sweeps: sweeps, drift: drift?.matrix(group), share: Float(follow))
     }
     return found.flatMap { $0 }
   }
@@ -61,7 +68,9 @@ struct IntegerRounding {
       lower = cholesky(permuted, depth, least: added * 1e-3, jobs: jobs)
     }
 
-    func round(_ weights: [Float], _ grids: RowGrids, rows: Range<Int>, sweeps: Int) -> [Float] {
+    func round(
+      _ weights: [Float], _ grids: RowGrids, rows: Range<Int>, sweeps: Int, drift: ArraySlice<Float>?, share: Float
+    ) -> [Float] {
       let number = rows.count
       let depth = depth
       var z = [Float](repeating: 0, count: number * depth)
@@ -74,6 +83,7 @@ struct IntegerRounding {
           s[place * depth + a] = grids.scales[row * depth + order[a]]
         }
       }
+      if let drift { follow(drift, &w, number, share) }
       func limits(_ place: Int, _ a: Int) -> (Float, Float) {
         let grid = Int(grids.grids[(rows.lowerBound + place) * depth + order[a]])
         return (grids.low[grid], grids.high[grid])
@@ -106,6 +116,48 @@ struct IntegerRounding {
         for a in 0..<depth { result[place * depth + order[a]] = z[place * depth + a] }
       }
       return result
+    }
+
+    /// Adds to rows of weights, in this order, what makes good the drift D of the inputs, as far as
+    /// `share` says: w D H^-1, the least squares.
+    private func follow(_ drift: ArraySlice<Float>, _ w: inout [Float], _ number: Int, _ share: Float) {
+      let depth = depth
+      let start = drift.startIndex
+      var moves = [Float](repeating: 0, count: number * depth)
+      var column = [Float](repeating: 0, count: depth)
+      moves.withUnsafeMutableBufferPointer { moves in
+        column.withUnsafeMutableBufferPointer { column in
+          lower.withUnsafeBufferPointer { lower in
+            guard let y = moves.baseAddress, let d = column.baseAddress, let l = lower.baseAddress else { return }
+            for a in 0..<depth {
+              let row = start + order[a] * depth
+              for b in 0..<depth { d[b] = drift[row + order[b]] }
+              for place in 0..<number {
+                let (to, weight) = (y + place * depth, w[place * depth + a])
+                for b in 0..<depth { to[b] += weight * d[b] }
+              }
+            }
+            // L z = y, then L^T x = z.
+            for a in 0..<depth {
+              let row = l + a * depth
+              for place in 0..<number {
+                let z = y + place * depth
+                z[a] = (z[a] - VectorMath.dot(row, z, a)) / row[a]
+              }
+            }
+            for a in stride(from: depth - 1, through: 0, by: -1) {
+              let row = l + a * depth
+              for place in 0..<number {
+                let x = y + place * depth
+                let value = x[a] / row[a]
+                x[a] = value
+                for b in 0..<a { x[b] -= row[b] * value }
+              }
+            }
+          }
+        }
+      }
+      for index in w.indices { w[index] += share * moves[index] }
     }
 
     /// Moves single elements by whole steps as long as that lowers the error.

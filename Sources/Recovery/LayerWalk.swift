@@ -27,6 +27,8 @@ struct LayerWalk {
 
   /// Whether weights are rounded by data.
   private var rounds: Bool { options.algorithms.contains(.gptq) || options.algorithms.contains(.adaround) }
+  /// Whether weights follow what quantization changed in their inputs.
+  fileprivate var follows: Bool { options.algorithms.contains(.gptq) && options.follow > 0 }
   private var corrects: Bool { options.algorithms.contains(.biasCorrection) || rounds }
 
   /// The updates of all layers of `quantized`, a materialised graph of ``float``; notes tell what was left
@@ -47,7 +49,7 @@ struct LayerWalk {
       ? try samples.channelMoments(of: pairs.map(\.float.output) + postTargets(pairs.map(\.float)), in: float)
       : [:]
     let floatRunner =
-      options.algorithms.contains(.adaround)
+      options.algorithms.contains(.adaround) || follows
       ? StageRunner(float, samples, simulate: false, limit: cache / 2) : nil
     var updates: [LayerUpdate] = []
     var done = Set<TensorID>()
@@ -227,7 +229,9 @@ struct LayerWork {
     else { return nil }
     let weights = matrix.arranged(source.floats())
     let usesCovariance = !walk.options.algorithms.isDisjoint(with: [.seqmse, .gptq])
-    let covariance = usesCovariance ? try covariance(patches) : nil
+    let sums = usesCovariance ? try inputMoments(patches, walk.follows ? floatRunner : nil) : nil
+    let isCorrected = layer.bias != nil
+    let covariance = sums?.covariance(centred: isCorrected)
     if walk.options.algorithms.contains(.seqmse), let covariance {
       let search = ScaleSearch(
         matrix: matrix, covariance: covariance, candidates: walk.options.scaleCandidates, jobs: walk.samples.jobs)
@@ -237,8 +241,8 @@ struct LayerWork {
     var whole: [Float]
     if walk.options.algorithms.contains(.gptq), let covariance {
       whole = IntegerRounding(
-        matrix: matrix, covariance: covariance, damping: walk.options.damping, sweeps: walk.options.sweeps,
-        jobs: walk.samples.jobs
+        matrix: matrix, covariance: covariance, drift: sums?.drift(centred: isCorrected),
+        follow: walk.options.follow, damping: walk.options.damping, sweeps: walk.options.sweeps, jobs: walk.samples.jobs
       ).round(weights, grids)
     } else if let floatRunner {
       whole = try learned(weights, grids, matrix, patches, floatRunner)
@@ -250,23 +254,39 @@ struct LayerWork {
       name: walk.float[float.weight].name, values: matrix.stored(whole), encoding: encoding)
   }
 
-  /// Second moments of the layer's quantized inputs, about the mean where the bias is corrected after.
-  private func covariance(_ patches: Patches) throws(Diagnostic) -> InputCovariance {
+  /// Second moments of the layer's quantized inputs; with the float graph, of what they differ by from
+  /// its inputs.
+  private func inputMoments(_ patches: Patches, _ floatRunner: StageRunner?) throws(Diagnostic) -> CovarianceSums {
     let wanted = max(walk.options.positions, 32 * patches.depth)
     let each = (wanted + walk.samples.count - 1) / walk.samples.count
     let (seed, index) = (walk.options.seed, index)
-    let sums = try runner.reduce(
-      [layer.input], upTo: layer.node, elements: patches.groups * patches.depth * patches.depth,
-      into: CovarianceSums(groups: patches.groups, depth: patches.depth),
-      { (sum: inout CovarianceSums, rank: Int, values: [Bytes]) throws(Diagnostic) in
-        var generator = SeededGenerator(seed: seed, index, rank)
-        let chosen = patches.chosen(each, &generator)
-        let bytes = values[0].aligned(to: 4)
-        try sum.add(bytes.base.assumingMemoryBound(to: Float.self), patches, positions: chosen, rank: rank)
-        withExtendedLifetime(bytes) {}
+    let elements = patches.groups * patches.depth * patches.depth
+    @Sendable func positions(_ rank: Int) -> [Int] {
+      var generator = SeededGenerator(seed: seed, index, rank)
+      return patches.chosen(each, &generator)
+    }
+    let empty = CovarianceSums(groups: patches.groups, depth: patches.depth, drifts: floatRunner != nil)
+    guard let floatRunner else {
+      return try runner.reduce(
+        [layer.input], upTo: layer.node, elements: elements, into: empty,
+        { (sum: inout CovarianceSums, rank: Int, values: [Bytes]) throws(Diagnostic) in
+          let bytes = values[0].aligned(to: 4)
+          try sum.add(
+            bytes.base.assumingMemoryBound(to: Float.self), patches, positions: positions(rank), rank: rank)
+          withExtendedLifetime(bytes) {}
+        }, merge: { $0.merge($1) })
+    }
+    try floatRunner.advance(to: float.node)
+    return try runner.reduce(
+      [layer.input], upTo: layer.node, beside: floatRunner, [float.input], upTo: float.node, elements: 2 * elements,
+      into: empty,
+      { (sum: inout CovarianceSums, rank: Int, values: [Bytes], floats: [Bytes]) throws(Diagnostic) in
+        let (bytes, float) = (values[0].aligned(to: 4), floats[0].aligned(to: 4))
+        try sum.add(
+          bytes.base.assumingMemoryBound(to: Float.self), float: float.base.assumingMemoryBound(to: Float.self),
+          patches, positions: positions(rank), rank: rank)
+        withExtendedLifetime((bytes, float)) {}
       }, merge: { $0.merge($1) })
-    let isCorrected = layer.bias != nil
-    return sums.covariance(centred: isCorrected)
   }
 }
 

@@ -84,6 +84,9 @@ public struct RecoveryOptions: Sendable, Hashable {
 
   /// `gptq.damping`: share of the mean diagonal that is added to the covariance.
   public var damping = 0.01
+  /// `gptq.follow`: how far weights move, before they are rounded, towards those that meet the float
+  /// network's outputs on quantized inputs: 0 not at all, 1 to the least squares.
+  public var follow = 0.5
   /// `gptq.sweeps`: most sweeps of the descent over the integers.
   public var sweeps = 30
   /// `gptq.positions`: positions of a layer's input that its covariance is made of, at least.
@@ -120,6 +123,7 @@ public struct RecoveryOptions: Sendable, Hashable {
       deadChannelThreshold >= 0 && deadChannelThreshold <= 1, "cle.dead_channel_threshold must be 0 to 1")
     try check((2...10_000).contains(scaleCandidates), "seqmse.num_candidates must be 2 to 10000")
     try check(damping > 0 && damping <= 1, "gptq.damping must be above 0, at most 1")
+    try check((0...1).contains(follow), "gptq.follow must be 0 to 1")
     try check((0...1000).contains(sweeps), "gptq.sweeps must be 0 to 1000")
     try check((1...100_000_000).contains(positions), "gptq.positions must be 1 to 100000000")
     try check((1...10_000_000).contains(iterations), "adaround.default_num_iterations must be 1 to 10000000")
@@ -163,7 +167,10 @@ public struct RecoveryOptions: Sendable, Hashable {
       result["gptq.damping"] = "\(damping)"
       result["gptq.positions"] = "\(positions)"
     }
-    if algorithms.contains(.gptq) { result["gptq.sweeps"] = "\(sweeps)" }
+    if algorithms.contains(.gptq) {
+      result["gptq.follow"] = "\(follow)"
+      result["gptq.sweeps"] = "\(sweeps)"
+    }
     if algorithms.contains(.adaround) {
       result["adaround.default_num_iterations"] = "\(iterations)"
       result["adaround.default_reg_param"] = "\(regularization)"

@@ -78,18 +78,18 @@ public struct SampleSet: Sendable {
 
   /// Adds up something over all samples: `body` is called with the sum of a chunk and the ranks in turn,
   /// `merge` adds the chunks in order.
-  func reduce<Sum: Sendable>(
+  func reduce<Sum: Sendable, Worker>(
     chunks: Int = 16, into empty: Sum,
-    worker: @Sendable () throws(Diagnostic) -> any PlanWorker,
-    _ body: @Sendable (inout Sum, any PlanWorker, Int) throws(Diagnostic) -> Void,
+    worker: @Sendable () throws(Diagnostic) -> Worker,
+    _ body: @Sendable (inout Sum, Worker, Int) throws(Diagnostic) -> Void,
     merge: (inout Sum, Sum) -> Void
   ) throws(Diagnostic) -> Sum {
     let ranges = ranges(chunks: chunks)
     let sums = Mutex([Sum?](repeating: nil, count: ranges.count))
     _ = try runSamples(
       count: ranges.count, jobs: jobs,
-      makeState: { (_: Int) throws(Diagnostic) -> any PlanWorker in try worker() },
-      body: { (worker: inout any PlanWorker, chunk: Int) throws(Diagnostic) in
+      makeState: { (_: Int) throws(Diagnostic) -> Worker in try worker() },
+      body: { (worker: inout Worker, chunk: Int) throws(Diagnostic) in
         var sum = empty
         for rank in ranges[chunk] {
           try Cancellation.check()

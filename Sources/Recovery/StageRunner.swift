@@ -102,6 +102,22 @@ final class StageRunner {
       }, merge: merge)
   }
 
+  /// As ``reduce(_:upTo:elements:into:_:merge:)``, with tensors of the same sample in another graph beside.
+  func reduce<Sum: Sendable>(
+    _ tensors: [TensorID], upTo end: Int, beside other: StageRunner, _ others: [TensorID], upTo otherEnd: Int,
+    elements: Int, into empty: Sum,
+    _ body: @Sendable (inout Sum, _ rank: Int, _ values: [Bytes], _ others: [Bytes]) throws(Diagnostic) -> Void,
+    merge: (inout Sum, Sum) -> Void
+  ) throws(Diagnostic) -> Sum {
+    let (stage, second) = (try Stage(self, tensors, end), try Stage(other, others, otherEnd))
+    return try samples.reduce(
+      chunks: samples.chunkCount(elements: elements), into: empty,
+      worker: { () throws(Diagnostic) in (try stage.makeWorker(), try second.makeWorker()) },
+      { (sum: inout Sum, workers: (any PlanWorker, any PlanWorker), rank: Int) throws(Diagnostic) in
+        try body(&sum, rank, try stage.values(rank, workers.0), try second.values(rank, workers.1))
+      }, merge: merge)
+  }
+
   private func grid(_ id: TensorID) -> Encoding? {
     guard simulate, let encoding = graph[id].encoding, encoding.axis == nil, encoding.bitwidth <= 16,
       graph[id].type.element.logical == .float32

@@ -55,4 +55,23 @@ enum VectorMath {
     let raised = x < low ? low : x
     return raised > high ? high : raised
   }
+
+  /// The sum of products, sixteen partial sums at a time.
+  @inline(__always)
+  static func dot(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ count: Int) -> Float {
+    var sum = SIMD16<Float>()
+    var index = 0
+    while index + 16 <= count {
+      let x = UnsafeRawPointer(a + index).loadUnaligned(as: SIMD16<Float>.self)
+      let y = UnsafeRawPointer(b + index).loadUnaligned(as: SIMD16<Float>.self)
+      sum += x * y
+      index += 16
+    }
+    var total = sum.sum()
+    while index < count {
+      total += a[index] * b[index]
+      index += 1
+    }
+    return total
+  }
 }

@@ -99,6 +99,94 @@ import Testing
     return (whole, w.indices.map { grids.nearest(w[$0], $0) })
   }
 
+  /// Inputs of a layer in the float graph and in the quantized one, `samples` by `rows` by `depth`: channels
+  /// mixed a little, scaled, and with noise, as what layers before made of them.
+  private func inputs(
+    samples: Int, rows: Int, depth: Int, _ random: inout Random
+  ) -> (float: [[Float]], quantized: [[Float]]) {
+    let mixing = random.normals(depth * depth).map { $0 * 0.05 }
+    var (float, quantized): ([[Float]], [[Float]]) = ([], [])
+    for _ in 0..<samples {
+      let x = random.normals(rows * depth)
+      let noise = random.normals(rows * depth)
+      float.append(x)
+      quantized.append(
+        x.indices.map { index in
+          let row = index / depth * depth
+          let mixed = (0..<depth).reduce(Float(0)) { $0 + x[row + $1] * mixing[$1 * depth + index % depth] }
+          return 0.8 * x[index] + mixed + 0.1 * noise[index] + 0.3
+        })
+    }
+    return (float, quantized)
+  }
+
+  private func moments(
+    _ float: [[Float]], _ quantized: [[Float]], depth: Int
+  ) throws -> (covariance: InputCovariance, drift: InputDrift) {
+    let rows = float[0].count / depth
+    let patches = try #require(
+      Patches(FullyConnected(), weight: [1, depth], input: [rows, depth], output: [rows, 1]))
+    var sums = CovarianceSums(groups: 1, depth: depth, drifts: true)
+    for (rank, pair) in zip(quantized, float).enumerated() {
+      try sums.add(pair.0, float: pair.1, patches, positions: Array(0..<rows), rank: rank)
+    }
+    return (sums.covariance(centred: true), try #require(sums.drift(centred: true)))
+  }
+
+  /// Weights that follow what quantization changed in the inputs meet the float outputs better; on both
+  /// sides of the length from which a library multiplies.
+  @Test(arguments: [3, 12, 40])
+  func weightsFollowTheirInputs(depth: Int) throws {
+    var random = Random(seed: 17, depth)
+    let (float, quantized) = inputs(samples: 20, rows: 50, depth: depth, &random)
+    let (covariance, drift) = try moments(float, quantized, depth: depth)
+    let rows = 6
+    let w = random.normals(rows * depth)
+    let matrix = try #require(WeightMatrix(FullyConnected(), weight: [rows, depth], input: [1, depth]))
+    let grids = RowGrids(
+      Encoding(bitwidth: 8, symmetric: true, channels: [ScaleOffset(scale: 0.05, offset: -128)]), matrix)
+    /// Mean square of what the outputs differ by, about its mean.
+    func error(_ drift: InputDrift?, _ follow: Double) -> Double {
+      let whole = IntegerRounding(
+        matrix: matrix, covariance: covariance, drift: drift, follow: follow, damping: 1e-4, sweeps: 30, jobs: 2
+      ).round(w, grids)
+      var total = 0.0
+      for row in 0..<rows {
+        var (sum, squares, count) = (0.0, 0.0, 0.0)
+        for (x, y) in zip(float, quantized) {
+          for start in stride(from: 0, to: x.count, by: depth) {
+            let difference = (0..<depth).reduce(0.0) {
+              let index = row * depth + $1
+              return $0 + Double(w[index] * x[start + $1]) - Double(whole[index] * 0.05 * y[start + $1])
+            }
+            sum += difference
+            squares += difference * difference
+            count += 1
+          }
+        }
+        total += squares / count - (sum / count) * (sum / count)
+      }
+      return total
+    }
+    let (none, half, whole) = (error(drift, 0), error(drift, 0.5), error(drift, 1))
+    #expect(none == error(nil, 1))
+    #expect(half < 0.6 * none)
+    #expect(whole < half)
+  }
+
+  /// What one half of the samples says and the other does not is not believed; no drift gives none.
+  @Test func aDriftThatSamplesDoNotShareIsNotFollowed() throws {
+    var random = Random(seed: 23)
+    let depth = 8
+    let float = (0..<4).map { _ in random.normals(3 * depth) }
+    let noisy = float.map { x in zip(x, random.normals(x.count)).map { $0 + 0.2 * $1 } }
+    let raw = (0..<4).map { sample in zip(float[sample], noisy[sample]).map { $0 - $1 } }
+    let power = raw.joined().reduce(0) { $0 + abs($1) } / Float(4 * 3 * depth)
+    let drift = try moments(float, noisy, depth: depth).drift
+    #expect((drift.values.map(abs).max() ?? 1) < 0.5 * power)
+    #expect(try moments(float, float, depth: depth).drift.values.allSatisfy { $0 == 0 })
+  }
+
   /// Against all combinations of whole numbers about the weights: never worse than the nearest ones, no
   /// single step is better, and close to the best.
   @Test(arguments: 0..<20)

@@ -95,7 +95,8 @@ struct RecoveryToolTests {
 
   @Test(arguments: [
     ("cle: {objective: least}", "cle"), ("cle: {absorb: maybe}", "cle"), ("cle: {stepps: 3}", "cle.stepps"),
-    ("gptq: {damping: 0}", "gptq.damping"), ("adaround: {default_beta_range: [2]}", "two numbers"),
+    ("gptq: {damping: 0}", "gptq.damping"), ("gptq: {follow: 1.5}", "gptq.follow"),
+    ("adaround: {default_beta_range: [2]}", "two numbers"),
     ("adaround: {default_beta_range: 3}", "adaround.default_beta_range"),
     ("adaround: {dataset: none}", "not among the datasets"), ("gptq: {num_batches: 0}", "num_batches"),
     ("datasets: {d: {dataloader_callback: my.module.loader}}", "Python function"),
