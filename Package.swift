@@ -127,7 +127,7 @@ let package = Package(
       name: "EncodingFilesTests", dependencies: ["IR", "EncodingFiles"], exclude: ["AIMET"]),
     .testTarget(name: "InspectionTests", dependencies: ["IR", "Operators", "Inspection"]),
     .testTarget(name: "ToolKitTests", dependencies: ["IR", "ToolKit"]),
-    .testTarget(name: "FuzzTests", dependencies: ["qfuzz"]),
+    .testTarget(name: "FuzzTests", dependencies: ["IR", "qfuzz"]),
     .testTarget(
       name: "ToolTests", dependencies: ["qconvert", "qquantize", "qinspect", "qrun"]),
   ],

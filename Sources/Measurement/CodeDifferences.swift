@@ -88,7 +88,7 @@ public struct CodeDifferences: Sendable {
 }
 
 /// Both workers of one thread and what they counted.
-private struct CodeComparison {
+struct CodeComparison {
   let first: any PlanWorker
   let second: any PlanWorker
   let tensors: [TensorID]
@@ -109,8 +109,7 @@ private struct CodeComparison {
         .assumingMemoryBound(to: Float.self)
       let found = view.elements(as: Float.self)
       for index in 0..<min(expected.count, found.count) where expected[index] != found[index] {
-        let steps = Double((expected[index] / scale).rounded()) - Double((found[index] / scale).rounded())
-        let distance = Int(min(abs(steps), 0x1p32))
+        let distance = Self.steps(from: expected[index], to: found[index], scale: scale)
         guard distance > 0 else { continue }
         counted[place].differing += 1
         counted[place].total += distance
@@ -119,5 +118,12 @@ private struct CodeComparison {
       counted[place].codes += found.count
     }
     rows = counted
+  }
+
+  /// Whole steps between two values, 2^32 at most; that many where one of them only is no number.
+  static func steps(from one: Float, to other: Float, scale: Float) -> Int {
+    let steps = abs(Double((one / scale).rounded()) - Double((other / scale).rounded()))
+    if steps.isNaN { return one.isNaN == other.isNaN ? 0 : 1 << 32 }
+    return Int(min(steps, 0x1p32))
   }
 }

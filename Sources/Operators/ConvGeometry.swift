@@ -63,7 +63,7 @@ public struct WindowGeometry: Sendable, Hashable {
 
 extension WindowGeometry {
   /// The same window over volumes: images are volumes of depth 1.
-  var inThreeAxes: WindowGeometry {
+  public var inThreeAxes: WindowGeometry {
     let missing = 3 - filter.count
     let ones = [Int](repeating: 1, count: missing)
     let zeros = [Int](repeating: 0, count: 2 * missing)
@@ -73,24 +73,25 @@ extension WindowGeometry {
 }
 
 /// A channel-last shape with three spatial axes.
-func inThreeAxes(_ shape: [Int]) -> [Int] {
+public func inThreeAxes(_ shape: [Int]) -> [Int] {
   let ones = [Int](repeating: 1, count: 5 - shape.count)
   return Array(shape.prefix(1)) + ones + Array(shape.dropFirst())
 }
 
 /// The taps of a window that lie on an axis of `size` places, where tap 0 of `count` lies on place `start`
 /// and each further one `step` behind.
-@inline(__always)
-func taps(_ start: Int, _ step: Int, _ count: Int, _ size: Int) -> Range<Int> {
+@inlinable @inline(__always)
+public func taps(_ start: Int, _ step: Int, _ count: Int, _ size: Int) -> Range<Int> {
   let end = start >= size ? 0 : min(count, (size - 1 - start) / step + 1)
   let first = start >= 0 ? 0 : (-start + step - 1) / step
   return first..<max(first, end)
 }
 
 /// Walks the windows over a volume: `start` gets the number of each output pixel, then `tap` that number,
-/// the number of an input pixel in its window, and the place of that pixel in the window.
-@inline(__always)
-func forEachTap(
+/// the number of an input pixel in its window, and the place of that pixel in the window. Shapes are
+/// [N, D, H, W, C].
+@inlinable @inline(__always)
+public func forEachTap(
   _ input: [Int], _ output: [Int], _ geometry: WindowGeometry, start: (Int) -> Void,
   tap: (Int, Int, Int) -> Void
 ) {

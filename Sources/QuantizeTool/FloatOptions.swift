@@ -116,6 +116,11 @@ public struct TargetOptions: ParsableArguments {
     name: .customLong("op_package_lib"),
     help: ArgumentHelp("Accepted without effect: nothing runs on the target.", valueName: "file"))
   var package: String?
+  @Option(
+    name: .customLong("op_package_config"),
+    help: ArgumentHelp(
+      "Accepted without effect: operators of a package cannot be calibrated, and are errors.", valueName: "file"))
+  var packageConfig: String?
 
   /// For the parser.
   public init() {}
@@ -129,7 +134,8 @@ public struct TargetOptions: ParsableArguments {
           "option-without-effect", "--target_backend \(backend) changes nothing: the rules are HTP's",
           severity: .note))
     }
-    for (name, value) in [("target_soc_model", soc), ("op_package_lib", package)] where value != nil {
+    let others = [("target_soc_model", soc), ("op_package_lib", package), ("op_package_config", packageConfig)]
+    for (name, value) in others where value != nil {
       found.append(
         Diagnostic(
           "option-without-effect", "--\(name) changes nothing here", severity: .note))

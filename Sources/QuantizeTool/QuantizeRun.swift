@@ -96,9 +96,10 @@ extension QuantizeOptions {
     let samples = try session.phase("check samples") { () throws(Diagnostic) in
       try calibration.samples(of: &file.graph, inputs: inputs, session)
     }
-    try session.checkOutputs(main: place.output, others: furtherOutputs(place))
-    session.printer.report(try optionsWithoutEffect(options, place, file.graph))
     let sampling = try recoverySource(samples, inputs, configuration, session)
+    try session.checkOutputs(
+      main: place.output, others: furtherOutputs(place), replaceable: place.isConverted ? nil : place.input)
+    session.printer.report(try optionsWithoutEffect(options, place, file.graph))
     // Made before the work, so that a rule that cannot be written costs no inference.
     let rule = try place.depfile.map { (_) throws(Diagnostic) in
       try session.dependencies(of: place.output ?? calibration.saveStats ?? place.input)

@@ -22,6 +22,37 @@ struct ExecutablePlan: Plan {
   func makeWorker() throws(Diagnostic) -> any PlanWorker { try ExecutableWorker(self) }
 }
 
+extension ExecutablePlan {
+  /// Lays out the memory of placed steps and lets go of constants that only packed kernels used.
+  init(
+    _ graph: Graph, steps: [PlannedStep], outputs: [Operand], buffers: [PlannedBuffer], constants: [Bytes]
+  ) throws(Diagnostic) {
+    var (buffers, constants) = (buffers, constants)
+    guard let arena = layOut(&buffers) else {
+      throw Diagnostic("out-of-memory", "activations of the graph exceed the address space")
+    }
+    var used = Set<Int>()
+    let operands = steps.flatMap { $0.inputs.compactMap { $0 } + $0.outputs + $0.taps.map(\.operand) } + outputs
+    for operand in operands {
+      if case .constant(let index) = operand.location { used.insert(index) }
+    }
+    for index in constants.indices where !used.contains(index) { constants[index] = Bytes([UInt8]()) }
+    self.init(
+      inputTypes: graph.inputs.map { graph[$0].type.logical }, inputNames: graph.inputs.map { graph[$0].name },
+      outputs: outputs, constants: constants, buffers: buffers, arenaBytes: arena, plannedSteps: steps)
+  }
+}
+
+extension PlanOptions {
+  /// Throws where the graph breaks a rule or a tap does not exist.
+  func check(_ graph: Graph) throws(Diagnostic) {
+    if let problem = Diagnostic.combining(graph.verify()) { throw problem }
+    for tap in taps where !graph.tensors.indices.contains(tap.index) {
+      throw Diagnostic("bad-tap", "there is no tensor \(tap.index)", kind: .internal)
+    }
+  }
+}
+
 /// One arena, and the steps bound to its addresses.
 final class ExecutableWorker: PlanWorker {
   private let plan: ExecutablePlan

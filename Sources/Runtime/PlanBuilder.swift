@@ -25,10 +25,7 @@ struct PlanBuilder {
 
   /// Builds the plan.
   mutating func build() throws(Diagnostic) -> ExecutablePlan {
-    if let problem = Diagnostic.combining(graph.verify()) { throw problem }
-    for tap in options.taps where !graph.tensors.indices.contains(tap.index) {
-      throw Diagnostic("bad-tap", "there is no tensor \(tap.index)", kind: .internal)
-    }
+    try options.check(graph)
     consumers = graph.consumers()
     isGraphOutput = graph.tensors.map { _ in false }
     for id in graph.outputs { isGraphOutput[id.index] = true }

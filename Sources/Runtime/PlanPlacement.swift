@@ -43,25 +43,7 @@ extension PlanBuilder {
       placeGroup(group, at: index + 1, &placement, &steps)
     }
     let outputs = graph.outputs.compactMap { operand($0, &placement) }
-    guard let arena = layOut(&placement.buffers) else {
-      throw Diagnostic("out-of-memory", "activations of the graph exceed the address space")
-    }
-
-    // Constants that only packed kernels used are let go.
-    var used = Set<Int>()
-    let operands =
-      steps.flatMap { $0.inputs.compactMap { $0 } + $0.outputs + $0.taps.map(\.operand) } + outputs
-    for operand in operands {
-      if case .constant(let index) = operand.location { used.insert(index) }
-    }
-    for index in constants.indices where !used.contains(index) {
-      constants[index] = Bytes([UInt8]())
-    }
-
-    return ExecutablePlan(
-      inputTypes: graph.inputs.map { graph[$0].type.logical },
-      inputNames: graph.inputs.map { graph[$0].name }, outputs: outputs, constants: constants,
-      buffers: placement.buffers, arenaBytes: arena, plannedSteps: steps)
+    return try ExecutablePlan(graph, steps: steps, outputs: outputs, buffers: placement.buffers, constants: constants)
   }
 
   /// A tensor at its place; constants are placed here when they are first needed.

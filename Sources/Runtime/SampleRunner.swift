@@ -30,12 +30,14 @@ public enum Cancellation {
 /// - Parameters:
 ///   - count: number of samples.
 ///   - jobs: number of threads wanted, at least 1; no more are made than there are samples.
+///   - goesOn: whether a sample is still wanted; a thread that is told no ends.
 ///   - makeState: makes the state of thread 0, 1, ..., on that thread.
 ///   - body: handles one sample.
 /// - Returns: the states of all threads in their order; how samples were spread over them is not
 ///   determined, so merge them by operations that do not depend on it.
 public func runSamples<State>(
-  count: Int, jobs: Int, makeState: @Sendable (Int) throws(Diagnostic) -> State,
+  count: Int, jobs: Int, goesOn: @Sendable (Int) -> Bool = { _ in true },
+  makeState: @Sendable (Int) throws(Diagnostic) -> State,
   body: @Sendable (inout State, Int) throws(Diagnostic) -> Void
 ) throws(Diagnostic) -> [State] {
   let threads = max(1, min(jobs, count))
@@ -45,7 +47,7 @@ public func runSamples<State>(
   func work(_ thread: Int) {
     do throws(Diagnostic) {
       var state = try makeState(thread)
-      while let sample = queue.next() {
+      while let sample = queue.next(), goesOn(sample) {
         do throws(Diagnostic) {
           try Cancellation.check()
           try body(&state, sample)

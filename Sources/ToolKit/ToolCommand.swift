@@ -39,13 +39,27 @@ public enum ToolProgram {
   public static func main<Root: ParsableCommand>(_ root: Root.Type) -> Never {
     SignalWatch.start()
     do {
-      var command = try Root.parseAsRoot(
-        withOptionalLists(Array(CommandLine.arguments.dropFirst())))
+      let arguments = Array(CommandLine.arguments.dropFirst())
+      try requireValues(arguments)
+      var command = try Root.parseAsRoot(withOptionalLists(arguments))
       try command.run()
     } catch {
       leave(root, error)
     }
     Root.exit()
+  }
+
+  /// Options whose value may be an empty text.
+  private static let emptyTexts: Set<String> = ["--set_model_version"]
+
+  /// Throws where an argument is empty: mostly a variable of a script that is not set.
+  static func requireValues(_ arguments: [String]) throws(ValidationError) {
+    for (index, argument) in arguments.enumerated() where argument.isEmpty {
+      let before = index > 0 ? arguments[index - 1] : ""
+      if emptyTexts.contains(before) || optionalLists.contains(before) { continue }
+      let place = before.hasPrefix("-") ? "The value of \(before)" : "Argument \(index + 1)"
+      throw ValidationError("\(place) is empty: is a variable not set?")
+    }
   }
 
   /// Options whose list of values may be empty.

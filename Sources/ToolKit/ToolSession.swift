@@ -34,9 +34,11 @@ public final class ToolSession: Sendable {
   /// Notes files that were read, for `--depfile`.
   public func noteInputs(_ paths: [String]) { read.withLock { $0 += paths } }
 
-  /// Throws a usage error where outputs would destroy each other or a file noted as read.
-  public func checkOutputs(main: String?, others: [String?]) throws(Diagnostic) {
-    try OutputPaths.check(main: main, others: others, inputs: read.withLock { $0 })
+  /// Throws a usage error where outputs would destroy each other or a file noted as read; `main` may
+  /// replace the file `replaceable`.
+  public func checkOutputs(main: String?, others: [String?], replaceable: String? = nil) throws(Diagnostic) {
+    try OutputPaths.check(
+      main: main, others: others, inputs: read.withLock { $0 }, replaceable: replaceable)
   }
 
   /// The dependency rule of `output`; throws a usage error where it cannot be written.

@@ -126,6 +126,7 @@ struct QConvert: ToolCommand {
     var source = imported.graph
     session.printer.report(onnx.notes)
     if let configTemplate {
+      try session.checkOutputs(main: nil, others: [configTemplate])
       try AtomicFile.write(IOConfiguration.template(source), to: configTemplate)
       return .done
     }

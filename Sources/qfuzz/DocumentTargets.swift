@@ -27,13 +27,14 @@ struct DocumentTarget: FuzzTarget {
     TextMutator.mutate(seed.bytes, other: other.bytes, &random)
   }
 
-  func run(_ bytes: [UInt8], kind: String) {
+  func run(_ bytes: [UInt8], kind: String) throws(Diagnostic) {
+    if !["encodings", "quantsim", "stats"].contains(kind) { try Files.write(bytes, to: path + ".yaml") }
     do throws(Diagnostic) {
       switch kind {
       case "encodings": try overrides(bytes)
       case "quantsim": try quantsim(bytes)
       case "stats": try statistics(bytes)
-      default: try configuration(bytes)
+      default: try configuration()
       }
     } catch {
       check(error, kind)
@@ -76,8 +77,7 @@ struct DocumentTarget: FuzzTarget {
     _ = try assignEncodings(graph, statistics: statistics, options: QuantizerOptions())
   }
 
-  private func configuration(_ bytes: [UInt8]) throws(Diagnostic) {
-    Files.write(bytes, to: path + ".yaml")
+  private func configuration() throws(Diagnostic) {
     var map = try ConfigurationMap(file: path + ".yaml")
     try walk(&map, depth: 0)
     guard let options = try? QuantizeOptions.parse(["--config", path + ".yaml", "--input_list", path]) else { return }
@@ -108,7 +108,7 @@ struct InputTarget: FuzzTarget {
   private let scratch: String
   private let inputs: [SampleInput]
 
-  init(fixtures: String, scratch: String) {
+  init(fixtures: String, scratch: String) throws(Diagnostic) {
     self.scratch = scratch
     var seeds = Files.below("\(fixtures)/fuzz", [".list", ".npy", ".raw"]).map {
       Seed(name: $0, kind: Files.kind(of: $0), bytes: Files.read($0))
@@ -117,10 +117,10 @@ struct InputTarget: FuzzTarget {
       let bytes = Bytes(count: type.byteCount) { $0.copyBytes(from: (0..<type.byteCount).map { UInt8($0 % 63) }) }
       if let file = NpyFile.encoded(type, bytes) {
         seeds.append(Seed(name: name, kind: "npy", bytes: file.array(of: UInt8.self)))
-        Files.write(file.array(of: UInt8.self), to: "\(scratch)/\(name).npy")
+        try Files.write(file.array(of: UInt8.self), to: "\(scratch)/\(name).npy")
       }
       seeds.append(Seed(name: name, kind: "raw", bytes: bytes.array(of: UInt8.self)))
-      Files.write(bytes.array(of: UInt8.self), to: "\(scratch)/\(name).raw")
+      try Files.write(bytes.array(of: UInt8.self), to: "\(scratch)/\(name).raw")
     }
     self.seeds = seeds
     inputs = InputTarget.types.map { SampleInput(name: $0.0, type: $0.1, aliases: ["\($0.0):0"]) }
@@ -142,14 +142,14 @@ struct InputTarget: FuzzTarget {
     return bytes
   }
 
-  func run(_ bytes: [UInt8], kind: String) {
+  func run(_ bytes: [UInt8], kind: String) throws(Diagnostic) {
     let list = "\(scratch)/case.list"
     if kind == "list" {
-      Files.write(bytes, to: list)
+      try Files.write(bytes, to: list)
     } else {
-      Files.write(bytes, to: "\(scratch)/case.\(kind)")
+      try Files.write(bytes, to: "\(scratch)/case.\(kind)")
       let rest = InputTarget.types.dropFirst().map { "\($0.0):=\($0.0).npy" }.joined(separator: " ")
-      Files.write(Array("image:=case.\(kind) \(rest)\n".utf8), to: list)
+      try Files.write(Array("image:=case.\(kind) \(rest)\n".utf8), to: list)
       if kind == "npy" { _ = try? NpyFile(path: "\(scratch)/case.npy") }
     }
     do throws(Diagnostic) {

@@ -1,4 +1,5 @@
 import Glibc
+import IR
 
 /// Starts children, watches them and keeps what ends them.
 final class FuzzParent {
@@ -12,13 +13,13 @@ final class FuzzParent {
   init(options: QFuzz) { self.options = options }
 
   /// Runs until the time is up.
-  func run() throws {
+  func run() throws(Diagnostic) {
     var next = options.first
     var leaks = 0
     let start = now()
     var shown = start
     while now() - start < Double(options.seconds), found.count < options.most {
-      let status = runChild(from: next, until: start + Double(options.seconds))
+      let status = try runChild(from: next, until: start + Double(options.seconds))
       let numbers = readState()
       if status == .ended {
         next = numbers.number
@@ -30,7 +31,7 @@ final class FuzzParent {
       } else if status == .stopped {
         next = numbers.number
       } else {
-        keep(numbers.number, status)
+        try keep(numbers.number, status)
         next = numbers.number + 1
       }
       if now() - shown > 60 {
@@ -42,11 +43,8 @@ final class FuzzParent {
     say(
       "\(options.target): \(Int(now() - start)) s, seed \(options.seed), cases \(options.first) to \(next), "
         + "\(found.count) findings (\(found.values.reduce(0, +)) cases), \(leaks) leaks")
-    if !found.isEmpty || leaks > 0 { throw Failure() }
+    if !found.isEmpty || leaks > 0 { throw Diagnostic("findings", "there are findings", at: .init(file: options.out)) }
   }
-
-  /// Something was found.
-  struct Failure: Error, CustomStringConvertible { var description: String { "there are findings" } }
 
   private enum End: Equatable {
     case ended, stopped
@@ -68,11 +66,8 @@ final class FuzzParent {
     return (load(0), load(8), load(16))
   }
 
-  private func runChild(from first: Int, until end: Double) -> End {
-    Files.write([], to: state)
-    var first64 = first
-    Files.write((0..<8).map { UInt8(truncatingIfNeeded: first64 >> (8 * $0)) }, to: state)
-    first64 = 0
+  private func runChild(from first: Int, until end: Double) throws(Diagnostic) -> End {
+    try Files.write((0..<8).map { UInt8(truncatingIfNeeded: first >> (8 * $0)) }, to: state)
     let arguments = [
       "qfuzz", options.target, "--child", "--fixtures", options.fixtures, "--out", options.out, "--seed",
       "\(options.seed)", "--first", "\(first)", "--batch", "\(options.batch)", "--limit", "\(options.limit)",
@@ -86,8 +81,9 @@ final class FuzzParent {
     var vector: [UnsafeMutablePointer<CChar>?] = arguments.map { strdup($0) } + [nil]
     defer { for word in vector { free(word) } }
     var process = pid_t()
-    guard posix_spawn(&process, "/proc/self/exe", &actions, nil, &vector, environ) == 0 else {
-      fatalError("the child cannot be started")
+    let failure = posix_spawn(&process, "/proc/self/exe", &actions, nil, &vector, environ)
+    guard failure == 0 else {
+      throw Diagnostic("child-failed", "the child cannot be started: \(String(cString: strerror(failure)))")
     }
     var last = (number: -1, time: now())
     while true {
@@ -95,6 +91,10 @@ final class FuzzParent {
       if waitpid(process, &status, WNOHANG) == process {
         if status & 0x7F == 0 {
           let code = status >> 8 & 0xFF
+          if QFuzz.ownErrors.contains(where: { $0.rawValue == code }) {
+            let said = String(decoding: Files.read(errors), as: UTF8.self)
+            throw Diagnostic("child-failed", "the child cannot work: \(said)", kind: code == 73 ? .output : .usage)
+          }
           return code == 0 ? .ended : .exit(code)
         }
         return .signal(status & 0x7F)
@@ -112,7 +112,7 @@ final class FuzzParent {
   }
 
   /// Keeps the case with what the child said, once for every place in the program.
-  private func keep(_ number: Int, _ end: End) {
+  private func keep(_ number: Int, _ end: End) throws(Diagnostic) {
     let text = String(decoding: Files.read(errors), as: UTF8.self)
     var signature = "\(end)"
     if end == .signal(SIGPROF) {
@@ -135,7 +135,7 @@ final class FuzzParent {
     guard found[signature] == 1 else { return }
     say("\(options.target): case \(number) of seed \(options.seed): \(signature.prefix(300))")
     let name = "\(options.out)/\(options.target)-\(options.seed)-\(number)"
-    Files.write(Array("\(end)\n\(text.suffix(8000))".utf8), to: "\(name).txt")
+    try Files.write(Array("\(end)\n\(text.suffix(8000))".utf8), to: "\(name).txt")
     var process = pid_t()
     let arguments = [
       "qfuzz", options.target, "--fixtures", options.fixtures, "--out", options.out, "--seed", "\(options.seed)",

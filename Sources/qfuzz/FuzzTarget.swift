@@ -14,13 +14,13 @@ protocol FuzzTarget {
   /// Name on the command line.
   static var name: String { get }
   /// Reads the corpus below `fixtures`; files are made in the folder `scratch`.
-  init(fixtures: String, scratch: String) throws
+  init(fixtures: String, scratch: String) throws(Diagnostic)
   /// Where mutations start, in an order that depends on the corpus only.
   var seeds: [Seed] { get }
   /// A changed seed; `other` is another one, of any kind.
   func mutated(_ seed: Seed, other: Seed, _ random: inout Random) -> [UInt8]
-  /// Reads the bytes by everything there is for them.
-  func run(_ bytes: [UInt8], kind: String)
+  /// Reads the bytes by everything there is for them; throws where the scratch folder cannot be written.
+  func run(_ bytes: [UInt8], kind: String) throws(Diagnostic)
 }
 
 extension FuzzTarget {
@@ -74,14 +74,20 @@ enum Files {
   }
 
   /// Makes a file of bytes.
-  static func write(_ bytes: [UInt8], to path: String) {
+  static func write(_ bytes: [UInt8], to path: String) throws(Diagnostic) {
+    func failure() -> Diagnostic {
+      Diagnostic(
+        "output-failed", "cannot be written: \(String(cString: strerror(errno)))", at: .init(file: path),
+        hint: "--out names the folder of what is found", kind: .output)
+    }
     let descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-    guard descriptor >= 0 else { fatalError("cannot write \(path)") }
+    guard descriptor >= 0 else { throw failure() }
     defer { close(descriptor) }
     var done = 0
     while done < bytes.count {
       let part = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress.map { $0 + done }, bytes.count - done) }
-      guard part > 0 else { fatalError("cannot write \(path)") }
+      if part < 0, errno == EINTR { continue }
+      guard part > 0 else { throw failure() }
       done += part
     }
   }

@@ -11,11 +11,11 @@ struct GraphChecks {
 
   init(scratch: String) { self.scratch = scratch }
 
-  /// Does everything with a graph.
-  func check(_ file: ContainerFile) {
+  /// Does everything with a graph; throws where the scratch folder cannot be written.
+  func check(_ file: ContainerFile) throws(Diagnostic) {
     let graph = file.graph
     inspect(graph)
-    store(file)
+    try store(file)
     run(graph)
   }
 
@@ -29,10 +29,11 @@ struct GraphChecks {
   }
 
   /// Written and read again it must be the same.
-  private func store(_ file: ContainerFile) {
+  private func store(_ file: ContainerFile) throws(Diagnostic) {
     do throws(Diagnostic) {
       try ContainerWriter.write(file, to: written)
     } catch {
+      if error.kind == .output { throw error }
       qfuzz.check(error, "write")
       return
     }
@@ -54,7 +55,7 @@ struct GraphChecks {
     }
   }
 
-  /// Runs small graphs on both backends.
+  /// Runs small graphs on all backends; where they run in integers both have the same bits.
   private func run(_ graph: Graph) {
     var elements = 0
     for tensor in graph.tensors {
@@ -77,13 +78,29 @@ struct GraphChecks {
         }
       }
     }
-    let backends: [any Backend] = [ReferenceBackend(), OneDNNBackend()]
-    for backend in backends {
-      do throws(Diagnostic) {
-        _ = try backend.prepare(graph, options: PlanOptions()).makeWorker().run(inputs)
-      } catch {
-        qfuzz.check(error, backend.name)
+    for backend in [ReferenceBackend(), OneDNNBackend()] as [any Backend] { _ = results(graph, backend, inputs) }
+    guard graph.tensors.contains(where: { $0.encoding != nil }) else { return }
+    let (plain, fast) = (
+      results(graph, IntegerReferenceBackend(), inputs), results(graph, IntegerBackend(), inputs)
+    )
+    guard let plain, let fast, fast.isInteger else { return }
+    if plain.outputs != fast.outputs { fatalError("integers differ from their reference") }
+  }
+
+  /// The bytes of all outputs, and whether everything ran in integers; nil where the graph is refused.
+  private func results(
+    _ graph: Graph, _ backend: any Backend, _ inputs: [Bytes]
+  ) -> (outputs: [[UInt8]], isInteger: Bool)? {
+    do throws(Diagnostic) {
+      let plan = try backend.prepare(graph, options: PlanOptions())
+      let outputs = try plan.makeWorker().run(inputs).map { $0.array(of: UInt8.self) }
+      let isInteger = plan.steps.allSatisfy { step in
+        ["int8", "pad", "quantize", "dequantize", "plain"].contains { step.kernel.hasPrefix($0) }
       }
+      return (outputs, isInteger)
+    } catch {
+      qfuzz.check(error, backend.name)
+      return nil
     }
   }
 }

@@ -34,9 +34,9 @@ struct ONNXTarget: FuzzTarget {
     }
   }
 
-  func run(_ bytes: [UInt8], kind: String) {
-    Files.write(bytes, to: path)
-    if let file = ONNXTarget.converted(path) { checks.check(file) }
+  func run(_ bytes: [UInt8], kind: String) throws(Diagnostic) {
+    try Files.write(bytes, to: path)
+    if let file = ONNXTarget.converted(path) { try checks.check(file) }
   }
 }
 
@@ -83,18 +83,21 @@ struct ContainerTarget: FuzzTarget {
     return ArchiveMutator.mutate(parts(seed), other: parts(other), &random)
   }
 
-  func run(_ bytes: [UInt8], kind: String) {
-    Files.write(bytes, to: path)
+  func run(_ bytes: [UInt8], kind: String) throws(Diagnostic) {
+    try Files.write(bytes, to: path)
     _ = ContainerReader.verify(path: path, registry: .standard).map { check($0, "verify") }
     do throws(Diagnostic) {
       _ = try ContainerReader.openInfo(path: path, registry: .standard)
     } catch {
       check(error, "info")
     }
+    let file: ContainerFile
     do throws(Diagnostic) {
-      checks.check(try ContainerReader.read(path: path, registry: .standard, checkParameters: true))
+      file = try ContainerReader.read(path: path, registry: .standard, checkParameters: true)
     } catch {
       check(error, "read")
+      return
     }
+    try checks.check(file)
   }
 }

@@ -1,6 +1,8 @@
 import ArgumentParser
 import CSystem
 import Glibc
+import IR
+import ToolKit
 
 /// Feeds mutated input to a reader, in a child process that is started again where it ends, and keeps
 /// what ended it. See docs/fuzzing.md.
@@ -46,7 +48,19 @@ struct QFuzz: ParsableCommand {
     if !QFuzz.targets.contains(where: { $0.name == target }) { throw ValidationError("no target \(target)") }
   }
 
+  /// Errors of qfuzz itself, which are no findings.
+  static let ownErrors: [ExitStatus] = [ExitStatus(.output), ExitStatus(.usage)]
+
   func run() throws {
+    do throws(Diagnostic) {
+      try fuzz()
+    } catch {
+      DiagnosticPrinter(program: "qfuzz").report(error)
+      throw ExitCode(ExitStatus(error.kind).rawValue)
+    }
+  }
+
+  private func fuzz() throws(Diagnostic) {
     guard let type = QFuzz.targets.first(where: { $0.name == target }) else { return }
     _ = mkdir(out, 0o777)
     let scratch = "\(out)/scratch.\(target).\(seed)"
@@ -63,26 +77,36 @@ struct QFuzz: ParsableCommand {
     }
     if child { Guard.limit(megabytes: memory) }
     let made = try type.init(fixtures: fixtures, scratch: scratch)
+    guard !made.seeds.isEmpty else {
+      throw Diagnostic(
+        "no-corpus", "there is nothing to start from for \(target)", at: .init(file: fixtures),
+        hint: "--fixtures names the folder Fixtures of the repository", kind: .usage)
+    }
     if let emit {
       let made = made.makeCase(seed: seed, number: emit)
-      Files.write(made.bytes, to: "\(out)/\(target)-\(seed)-\(emit).\(made.kind)")
+      try Files.write(made.bytes, to: "\(out)/\(target)-\(seed)-\(emit).\(made.kind)")
     } else if child {
-      runCases(made)
+      try runCases(made)
     } else {
-      for file in files { made.run(Files.read(file), kind: Files.kind(of: file)) }
+      for file in files { try made.run(Files.read(file), kind: Files.kind(of: file)) }
     }
   }
 
   /// The child's work: the number of the case stands in a file before it runs.
-  private func runCases(_ target: some FuzzTarget) {
-    let state = open("\(out)/state.\(self.target).\(seed)", O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+  private func runCases(_ target: some FuzzTarget) throws(Diagnostic) {
+    let path = "\(out)/state.\(self.target).\(seed)"
+    let state = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+    guard state >= 0 else {
+      throw Diagnostic(
+        "output-failed", "cannot be opened: \(String(cString: strerror(errno)))", at: .init(file: path), kind: .output)
+    }
     var start = 0
     for number in first..<first + batch {
       var value = Int64(number)
       pwrite(state, &value, 8, 0)
       Guard.arm(seconds: limit)
       let made = target.makeCase(seed: seed, number: number)
-      target.run(made.bytes, kind: made.kind)
+      try target.run(made.bytes, kind: made.kind)
       // What is made once and kept is made in the first fifth.
       if number == first + batch / 5 { start = Int(qtools_bytes_in_use()) }
     }

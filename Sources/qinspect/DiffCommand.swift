@@ -40,7 +40,7 @@ struct DiffCommand: ToolCommand {
       throw ValidationError("Two containers are compared, as arguments or by -i1 and -i2")
     }
     guard tolerance >= 0, tolerance.isFinite else {
-      throw ValidationError("--tolerance must not be negative")
+      throw ValidationError("--tolerance must be a number of at least 0, not \(tolerance)")
     }
   }
 

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Container
 import IR
+import Inspection
 import Operators
 import ToolKit
 
@@ -14,25 +15,48 @@ struct InfoCommand: ToolCommand {
     name: [.customShort("s"), .customLong("save")],
     help: ArgumentHelp("Write the table of operators as CSV.", valueName: "csv"))
   var csv: String?
+  @Flag(
+    name: [.customShort("m"), .customLong("display_memory")],
+    help: "Show the memory of every operator, and where activations need most.")
+  var memory = false
+  @Flag(
+    name: [.customShort("d"), .customLong("display_all_encodings")],
+    help: "Show every grid of encodings that have one a channel (--json always has them).")
+  var encodings = false
+  @Flag(
+    name: [.customShort("t"), .customLong("dump_framework_trace")],
+    help: "Show what became of the names of the source model.")
+  var trace = false
   @Flag(help: "Print everything as JSON.")
   var json = false
   @OptionGroup var common: CommonOptions
 
   func perform(in session: ToolSession) throws(Diagnostic) -> ExitStatus {
     let path = container.path
+    session.noteInputs([path])
+    try session.checkOutputs(main: nil, others: [csv])
     let summary = try session.phase("read") { () throws(Diagnostic) in
       try ContainerReader.openInfo(path: path, registry: .standard)
     }
-    let info = InfoDocument(summary)
+    var info = InfoDocument(summary)
+    if memory { info.memory = MemoryDocument(summary.graph, statics: summary.staticTensors) }
+    let names = trace ? NameTrace(summary.graph).all : []
+    if trace { info.trace = TraceDocument(names).entries }
     let operators = InfoCommand.operatorTable(info, summary.graph)
     if let csv { try AtomicFile.write(operators.csv, to: csv) }
     if json {
       try session.printResult(info)
     } else {
-      let parts = [
+      var parts = [
         identity(info, path: path), InfoCommand.borderTable(info).text, operators.text,
         InfoCommand.totals(info), InfoCommand.options(info),
       ]
+      if let memory = info.memory { parts.append(memory.text) }
+      if encodings {
+        let table = axisEncodingTable(summary.graph)
+        parts.append(table.isEmpty ? "no encoding has a grid a channel" : table.text)
+      }
+      if trace { parts.append(names.isEmpty ? "all names are those of the source" : traceTable(names).text) }
       try session.printResult(parts.joined(separator: "\n\n"))
     }
     return .done

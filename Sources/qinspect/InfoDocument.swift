@@ -112,6 +112,9 @@ struct InfoDocument: JSONDocument {
   var operators: [OperatorEntry]
   var tensors: [TensorEntry]
   var totals: Totals
+  /// Where they are asked for.
+  var memory: MemoryDocument?
+  var trace: [TraceDocument.Entry]?
 
   init(_ summary: ContainerSummary) {
     let graph = summary.graph

@@ -21,7 +21,7 @@ struct JSONCommand: ToolCommand {
   func perform(in session: ToolSession) throws(Diagnostic) -> ExitStatus {
     let path = container.path
     session.noteInputs([path])
-    try session.checkOutputs(main: output, others: [])
+    try session.checkOutputs(main: nil, others: [output])
     let file = try session.phase("read") { () throws(Diagnostic) in
       try ContainerReader.read(path: path, registry: .standard)
     }

@@ -31,18 +31,22 @@ struct TraceCommand: ToolCommand {
     if let name, entries.isEmpty {
       throw Diagnostic(
         "unknown-name", "the container knows no tensor or node \(name)", at: .init(file: container),
-        hint: "qinspect trace \(container) lists all names", kind: .usage)
+        hint: hint(name, graph), kind: .usage)
     }
     if json {
       try session.printResult(TraceDocument(entries))
       return .done
     }
-    var table = TextTable(["name", "kind", "became", "because"])
-    for entry in entries {
-      table.add([entry.name, entry.kind.rawValue, entry.target ?? "-", entry.note])
-    }
-    try session.printResult(table.text)
+    try session.printResult(traceTable(entries).text)
     return .done
+  }
+
+  /// Names like one that is not known.
+  private func hint(_ name: String, _ graph: Graph) -> String {
+    let names = graph.tensors.map(\.name) + graph.nodes.map(\.name) + graph.aliases.keys + graph.folded.keys
+    let near = TensorSelection.nearest(to: name, in: names.sorted())
+    return (near.isEmpty ? "" : "the nearest names are: \(near.joined(separator: ", ")); ")
+      + "qinspect trace \(container) lists all that changed"
   }
 }
 

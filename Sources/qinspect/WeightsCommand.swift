@@ -28,6 +28,8 @@ struct WeightsCommand: ToolCommand {
   @OptionGroup var common: CommonOptions
 
   func perform(in session: ToolSession) throws(Diagnostic) -> ExitStatus {
+    session.noteInputs([container.path])
+    try session.checkOutputs(main: nil, others: [html])
     let graph = try session.phase("read") { () throws(Diagnostic) in
       try ContainerReader.read(path: container.path, registry: .standard).graph
     }
@@ -40,8 +42,7 @@ struct WeightsCommand: ToolCommand {
     }
     let summaries = weights.compactMap { WeightSummary(graph, $0.tensor, axis: $0.axis) }
     if let html {
-      session.noteInputs([container.path])
-      try session.checkOutputs(main: html, others: [])
+      try session.printer.checkWarnings()
       try AtomicFile.write(WeightsPage.text(summaries, title: graph.name), to: html)
     }
     if json {

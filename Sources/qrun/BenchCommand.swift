@@ -30,9 +30,14 @@ struct BenchCommand: ToolCommand {
   @OptionGroup var common: CommonOptions
 
   func validate() throws {
-    if runs < 1 { throw ValidationError("--runs must be at least 1, not \(runs)") }
+    if !(1...BenchCommand.mostRuns).contains(runs) {
+      throw ValidationError("--runs must be 1 to \(BenchCommand.mostRuns), not \(runs)")
+    }
     _ = try parts()
   }
+
+  /// Every run keeps its time.
+  private static let mostRuns = 10_000_000
 
   private enum Part: String, CaseIterable { case latency, profile, throughput }
 

@@ -82,7 +82,7 @@ struct BenchDocument: JSONDocument {
     }
     lines.append("memory      \(byteText(arena_bytes)) a worker, \(byteText(constant_bytes)) shared")
     if steps.contains(where: { $0.milliseconds != nil }) { lines += ["", operatorTable.text] }
-    lines += ["", stepTable.text]
+    if !steps.isEmpty { lines += ["", stepTable.text] }
     if explain, steps.contains(where: { !$0.refusals.isEmpty }) { lines += ["", reasonTable.text] }
     return lines.joined(separator: "\n")
   }

@@ -140,8 +140,10 @@ struct CompareCommand: ToolCommand {
           "option-without-effect", "\(name) changed nothing: integers are compared with the simulation, code by code",
           hint: "--against a float model measures errors", severity: .warning)
       })
+    let list = try InputList(path: inputList)
+    session.printer.report(list.idleOutputLines)
     let source = try session.phase("check samples") { () throws(Diagnostic) in
-      try SampleSource(try InputList(path: inputList), inputs: SampleInput.inputs(of: graph))
+      try SampleSource(list, inputs: SampleInput.inputs(of: graph))
     }
     session.noteInputs(source.paths)
     try session.printer.checkWarnings()

@@ -43,6 +43,7 @@ struct ExecuteCommand: ToolCommand {
     name: .customLong("use_native_output_files"),
     help: "Write the container's own types, fixed-point codes and float16 too.")
   var nativeOutputs = false
+  @OptionGroup var repetition: RepetitionOptions
   @Flag(name: .customLong("dry_run"), help: "Do all checks, run and write nothing.")
   var dryRun = false
   @OptionGroup var engine: RunOptions
@@ -63,6 +64,7 @@ struct ExecuteCommand: ToolCommand {
     }
     session.printer.report(engine.optionsWithoutEffect([graph]))
     let list = try InputList(path: inputList)
+    if debug || setOutputTensors != nil { session.printer.report(list.idleOutputLines) }
     let wanted = try selection(graph, list)
     let files = try fileNames(wanted, graph)
     let inputs = SampleInput.inputs(of: graph, native: nativeInputs)
@@ -84,28 +86,46 @@ struct ExecuteCommand: ToolCommand {
     let results = try StagedFolder(target: outputDir)
     let writer = ResultWriter(
       graph: graph, files: files, format: outputFormat, isNative: nativeOutputs, folder: results)
-    let progress = session.progress("running", total: source.count)
+    let (runs, level) = (repetition.runs(of: source.count), repetition.profiling)
+    let jobs = engine.workers(plan, work: runs)
+    let progress = session.progress("running", total: repetition.duration == nil ? runs : source.count)
     defer { progress.finish() }
-    try session.phase("run") { () throws(Diagnostic) in
-      _ = try runSamples(
-        count: source.count, jobs: engine.workers(plan, work: source.count),
-        makeState: { (_) throws(Diagnostic) in try plan.makeWorker() },
-        body: { (worker: inout any PlanWorker, sample: Int) throws(Diagnostic) in
-          let values = try worker.run(try source.load(sample)) {
-            (id, view) throws(Diagnostic) in try writer.write(id, view, sample: sample)
-          }
-          for (id, bytes) in zip(graph.outputs, values) {
-            let view = TensorView(type: graph[id].type.logical, bytes: bytes.buffer)
-            try writer.write(id, view, sample: sample)
+    let start = ContinuousClock.now
+    let end = repetition.duration.map { start + .seconds($0) }
+    let states = try session.phase("run") { () throws(Diagnostic) in
+      let states = try runSamples(
+        count: runs, jobs: jobs,
+        goesOn: { run in run < source.count || end.map { ContinuousClock.now < $0 } ?? true },
+        makeState: { (_) throws(Diagnostic) in try TimedWorker(plan, level) },
+        body: { (state: inout TimedWorker, run: Int) throws(Diagnostic) in
+          let sample = run % source.count
+          if run < source.count {
+            let values = try state.run(try source.load(sample)) {
+              (id, view) throws(Diagnostic) in try writer.write(id, view, sample: sample)
+            }
+            for (id, bytes) in zip(graph.outputs, values) {
+              let view = TensorView(type: graph[id].type.logical, bytes: bytes.buffer)
+              try writer.write(id, view, sample: sample)
+            }
+          } else {
+            _ = try state.run(try source.load(sample), tap: nil)
           }
           progress.advance()
         })
       try results.commit()
+      return states
     }
+    let total = seconds(ContinuousClock.now - start)
     progress.finish()
+    let done = states.reduce(0) { $0 + $1.runs }
     try session.printSummary(
-      "\(outputDir): \(source.count) results of \(wanted.count) "
-        + (wanted.count == 1 ? "tensor" : "tensors"))
+      "\(outputDir): \(counted(min(done, source.count), "result")) of \(counted(wanted.count, "tensor"))"
+        + (done > source.count ? ", \(grouped(done)) runs" : ""))
+    if let level {
+      try session.printResult(
+        TimedWorker.profile(
+          states, plan, level, container: container.path, backend: engine.chosen.description, seconds: total))
+    }
     return .done
   }
 

@@ -1,4 +1,5 @@
 import Foundation
+import IR
 import Testing
 
 @testable import qfuzz
@@ -24,7 +25,7 @@ import Testing
     #expect(target.seeds.count > 5)
     for number in 0..<target.seeds.count + 150 {
       let made = target.makeCase(seed: 7, number: number)
-      target.run(made.bytes, kind: made.kind)
+      try target.run(made.bytes, kind: made.kind)
     }
   }
 
@@ -36,10 +37,21 @@ import Testing
       let name = kinds[Files.kind(of: file)] ?? "documents"
       let type = try #require(QFuzz.targets.first { $0.name == name })
       let target = try type.init(fixtures: Self.fixtures, scratch: scratch.path)
-      target.run(Files.read(file), kind: Files.kind(of: file))
+      try target.run(Files.read(file), kind: Files.kind(of: file))
       count += 1
     }
     #expect(count >= 5)
+  }
+
+  @Test("what cannot be written is an error, no finding") func unwritable() throws {
+    let scratch = try Scratch()
+    let target = ONNXTarget(fixtures: Self.fixtures, scratch: "\(scratch.path)/none")
+    do {
+      try target.run([1, 2, 3], kind: "onnx")
+      Issue.record("a file was written into a folder that is not there")
+    } catch {
+      #expect(error.kind == .output && error.location.file?.hasSuffix("none/case.onnx") == true)
+    }
   }
 
   @Test("cases depend on seed and number only") func determinism() throws {

@@ -40,6 +40,14 @@ import Testing
     #expect(result.first == nil)
   }
 
+  /// What is no number is as far away as can be, but from its like; infinities and far values have an end.
+  @Test func distances() {
+    func steps(_ one: Float, _ other: Float) -> Int { CodeComparison.steps(from: one, to: other, scale: 0.5) }
+    #expect(steps(1, 2.6) == 3 && steps(-1, 1) == 4 && steps(3, 3) == 0)
+    #expect(steps(.nan, 1) == 1 << 32 && steps(1, .nan) == 1 << 32 && steps(.nan, .nan) == 0)
+    #expect(steps(.infinity, 0) == 1 << 32 && steps(3e38, -3e38) == 1 << 32)
+  }
+
   /// A backend that runs another graph differs where that one does, by as many steps, for any jobs.
   @Test(arguments: [1, 3]) func differingBackends(jobs: Int) throws {
     struct Shifted: Backend {

@@ -180,6 +180,15 @@ struct IntegerGraphMaker {
     return finish(y, depth: depth, curves: true)
   }
 
+  /// Many channels, as far from zero as codes go.
+  mutating func deepConvolution() -> Graph {
+    let (channels, filters, kernel) = (pick(300...700), pick(1...20), pick(1...2))
+    let x = input([1, 4, pick(3...5), channels])
+    let w = weight([kernel, kernel, channels, filters], axis: 3)
+    let y = try? maker.nodes(Conv2d(padAmount: [0, pick(0...1), 0, 0]), [x, w, bias(x, w, filters)])[0]
+    return finish(y ?? x, depth: kernel * kernel * channels * 16, curves: true)
+  }
+
   mutating func product() -> Graph {
     let (rows, depth, columns) = (pick(1...9), chance(30) ? pick(500...1400) : pick(1...90), pick(1...70))
     let isLayer = chance(50)

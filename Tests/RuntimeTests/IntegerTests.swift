@@ -12,6 +12,12 @@ import Testing
     try expectSameBits(graph, seed: seed)
   }
 
+  /// Sums beyond 2^24, where a Float no longer holds every whole number.
+  @Test(arguments: 0..<16) func deepConvolutions(seed: Int) throws {
+    var maker = IntegerGraphMaker(seed: 4000 + seed)
+    try expectSameBits(maker.deepConvolution(), seed: seed)
+  }
+
   @Test(arguments: 0..<24) func products(seed: Int) throws {
     var maker = IntegerGraphMaker(seed: 1000 + seed)
     let graph = maker.product()
@@ -98,6 +104,59 @@ import Testing
       let plan = try backend.prepare(maker.graph, options: PlanOptions())
       #expect(try plan.makeWorker().run(input)[0].array(of: Float.self) == expected, "\(backend.name)")
     }
+  }
+
+  /// A bound a channel holds behind a clamp that it crosses: min(relu(x), -1) is -1.
+  @Test func boundsBelowAClamp() throws {
+    var maker = NetworkMaker()
+    let x = maker.input([1, 5, 5, 2])
+    let w = maker.fixed(
+      [1, 1, 2, 2], [100, 0, 0, 100] as [Int8],
+      Encoding(bitwidth: 8, symmetric: true, channels: [ScaleOffset(scale: 0.01, offset: -128)]))
+    var y = try maker.add(Conv2d(), x, w, nil)
+    y = try maker.add(Relu(), y)
+    y = try maker.add(ElementWiseMinimum(), y, maker.constant([-1, 0.5], [2]))
+    for id in [x, y] {
+      maker.graph[id].encoding = Encoding(bitwidth: 8, channels: [ScaleOffset(scale: 0.02, offset: -128)])
+    }
+    maker.graph.outputs = [y]
+    let input = [Bytes((0..<50).map { Float($0 - 25) * 0.06 })]
+    let simulated = try ReferenceBackend().prepare(maker.graph, options: PlanOptions()).makeWorker().run(input)[0]
+      .array(of: Float.self)
+    #expect(simulated[0] == -1)
+    for backend in [IntegerBackend(), IntegerReferenceBackend()] as [any Backend] {
+      let plan = try backend.prepare(maker.graph, options: PlanOptions())
+      #expect(!plan.steps.contains { $0.isDequantized })
+      #expect(try plan.makeWorker().run(input)[0].array(of: Float.self) == simulated, "\(backend.name)")
+    }
+  }
+
+  /// Large steps over a wide border: nothing as large as that border is allocated or walked.
+  @Test(arguments: [false, true]) func wideBorders(pools: Bool) throws {
+    var maker = NetworkMaker()
+    let wide = 1 << 29
+    let x = maker.input([1, 3, 3, 4])
+    let y: TensorID
+    if pools {
+      y = try maker.add(
+        PoolMax2d(
+          filterSize: [wide, wide], stride: [wide, wide], padAmount: [wide - 2, wide - 2, wide - 2, wide - 2]), x)
+    } else {
+      let w = maker.fixed(
+        [1, 1, 4, 4], (0..<16).map { Int8($0 - 7) },
+        Encoding(bitwidth: 8, symmetric: true, channels: [ScaleOffset(scale: 0.01, offset: -128)]))
+      y = try maker.add(
+        Conv2d(stride: [wide, wide], padAmount: [wide, wide, wide, wide]), x, w, nil)
+    }
+    for id in [x, y] {
+      maker.graph[id].encoding = Encoding(bitwidth: 8, channels: [ScaleOffset(scale: 0.02, offset: -100)])
+    }
+    maker.graph.outputs = [y]
+    let input = [Bytes(maker.random.floats(36))]
+    let results = try [IntegerBackend(), IntegerReferenceBackend()].map { (backend: any Backend) in
+      try backend.prepare(maker.graph, options: PlanOptions()).makeWorker().run(input)[0].array(of: Float.self)
+    }
+    #expect(results[0] == results[1] && results[0].contains { $0 != 0 })
   }
 
   /// Operators without an integer form say so and give what the simulation gives; codes take a byte.

@@ -73,6 +73,23 @@ enum Network: String, CaseIterable, Sendable {
     }
   }
 
+  /// Positions of a transposed convolution that no weight reaches hold the bias, whatever lay in their
+  /// memory before.
+  @Test(arguments: [1, 4], [false, true])
+  func transposedGaps(group: Int, hasBias: Bool) throws {
+    var maker = NetworkMaker()
+    let x = maker.input([2, 4, 5, 8])
+    let w = maker.constant([2, 1, 8 / group, 8])
+    var y = try maker.add(
+      TransposeConv2d(stride: [3, 2], outputPadding: [1, 1], group: group), x, w, hasBias ? maker.constant([8]) : nil)
+    y = try maker.add(HardSigmoid(alpha: 0.2, beta: 0.5), y)
+    maker.graph.outputs = [y]
+    let inputs = maker.inputs(seed: 6)
+    let worker = try fast.prepare(maker.graph, options: PlanOptions()).makeWorker()
+    let expected = try ReferenceBackend().prepare(maker.graph, options: PlanOptions()).makeWorker().run(inputs)[0]
+    for _ in 0..<3 { #expect(relativeDifference(expected, try worker.run(inputs)[0]) < 1e-5) }
+  }
+
   @Test func fusesWhatItMay() throws {
     let maker = try NetworkMaker.residual()
     let plan = try fast.prepare(maker.graph, options: PlanOptions(simulate: false))

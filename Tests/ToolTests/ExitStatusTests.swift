@@ -11,6 +11,20 @@ struct ExitStatusTests {
     try folder.run("qconvert", "-i", "\(digits)/digits.onnx", "-o", "d.dlc")
   }
 
+  /// A variable of a script that is not set, say.
+  @Test func emptyArguments() throws {
+    for (words, message) in [
+      (["-i", "", "-o", "x.dlc"], "The value of -i is empty"),
+      (["-i", "\(digits)/digits.onnx", "-o", ""], "of -o is empty"),
+      ([""], "Argument 1 is empty"),
+    ] {
+      let run = try ToolRun("qconvert", words, in: folder)
+      #expect(run.status == 64 && run.errors.contains(message), "\(run.errors)")
+    }
+    let text = ["-i", "\(digits)/digits.onnx", "-o", "x.dlc", "--set_model_version", ""]
+    #expect(try ToolRun("qconvert", text, in: folder).status == 0)
+  }
+
   struct Example: CustomTestStringConvertible {
     var command: String
     var status: Int32

@@ -35,6 +35,46 @@ struct InspectTests {
     #expect(Set(lines).count == lines.count)
   }
 
+  @Test("info -m, -d, -t: memory, grids a channel, names of the source")
+  func details() throws {
+    let plain = try folder.run("qinspect", "info", "q.dlc").output
+    let full = try folder.run("qinspect", "-i", "q.dlc", "-m", "-d", "-t").output
+    #expect(full.hasPrefix(plain.dropLast()))
+    let added = full.dropFirst(plain.count - 1)
+    #expect(added.contains("live activations") && added.contains("memory           "))
+    let grids = added.split(separator: "\n").filter { $0.hasPrefix("conv1.weight ") }
+    #expect(grids.count == 16 && grids.allSatisfy { $0.contains("-128") })
+    #expect(added.contains("bn1_output") || added.contains("conv1_output"))
+    let document = try object(try folder.run("qinspect", "info", "q.dlc", "-m", "-t", "--json").output)
+    let memory = try #require(document["memory"] as? [String: Any])
+    let rows = try #require(memory["operators"] as? [[String: Any]])
+    let live = rows.compactMap { $0["live_bytes"] as? Int }
+    #expect(live.max() == memory["peak_bytes"] as? Int && live.count == (document["operators"] as? [Any])?.count)
+    let totals = try #require(document["totals"] as? [String: Any])
+    #expect(memory["parameter_bytes"] as? Int == totals["parameter_bytes"] as? Int)
+    #expect(rows.compactMap { $0["parameter_bytes"] as? Int }.reduce(0, +) == totals["parameter_bytes"] as? Int)
+    #expect((document["trace"] as? [Any])?.isEmpty == false)
+    #expect(try object(try folder.run("qinspect", "info", "q.dlc", "--json").output)["memory"] == nil)
+  }
+
+  @Test(
+    "no table or page replaces the container it is about",
+    arguments: [
+      ["info", "q.dlc", "-s", "q.dlc"], ["json", "q.dlc", "-o", "q.dlc"], ["weights", "q.dlc", "--html", "./q.dlc"],
+    ])
+  func outputIsInput(words: [String]) throws {
+    let before = try folder.data("q.dlc")
+    let run = try ToolRun("qinspect", words, in: folder)
+    #expect(run.status == 64 && run.errors.contains("would replace a file that is read"), "\(run.errors)")
+    #expect(try folder.data("q.dlc") == before)
+  }
+
+  @Test("a misspelled name: the nearest ones")
+  func nearNames() throws {
+    let run = try ToolRun("qinspect", ["trace", "q.dlc", "conv1.weigth"], in: folder)
+    #expect(run.status == 64 && run.errors.contains("nearest names are: conv1.weight"), "\(run.errors)")
+  }
+
   @Test("diff needs two containers")
   func usage() throws {
     for arguments in [

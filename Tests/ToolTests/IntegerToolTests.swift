@@ -56,7 +56,19 @@ struct IntegerToolTests {
     #expect(lines.count == tensors.count + 1)
   }
 
+  /// Output lines of a list are of no use there, and said to be.
+  @Test func idleLines() throws {
+    let lines = try String(decoding: folder.data("test.txt"), as: UTF8.self)
+    try folder.write("#conv1\n" + lines, "named.txt")
+    let compared = try ToolRun("qrun", ["compare", "q.dlc", "-l", "named.txt", "--backend", "integer"], in: folder)
+    #expect(compared.status == 0 && compared.errors.contains("the # line names outputs"))
+    let written = try ToolRun("qrun", ["execute", "q.dlc", "-l", "named.txt", "--debug"], in: folder)
+    #expect(written.status == 0 && written.errors.contains("the # line names outputs"))
+  }
+
   @Test func optionsThatDoNotFit() throws {
+    let endless = try ToolRun("qrun", ["bench", "q.dlc", "--runs", "9223372036854775807"], in: folder)
+    #expect(endless.status == 64 && endless.errors.contains("--runs must be 1 to"))
     let float = try ToolRun("qrun", ["bench", "q.dlc", "--backend", "integer", "--float"], in: folder)
     #expect(float.status == 64 && float.errors.contains("--float ignores the encodings"))
     let idle = try ToolRun("qrun", ["bench", "d.dlc", "--backend", "integer", "--runs", "1"], in: folder)

@@ -102,6 +102,26 @@ struct MainJobTests {
     #expect(folder.names == ["digits.dlc", "q.dlc"])
   }
 
+  @Test("the output is no list, no encodings file, no model and no configuration that is read")
+  func inputsStay() throws {
+    let list = try calibrationLines().prefix(2).joined(separator: "\n")
+    let model = try Data(contentsOf: URL(filePath: "\(digits)/digits.onnx"))
+    try folder.write(list, "list.txt")
+    try folder.write("{\"version\": \"0.6.1\", \"activation_encodings\": {}, \"param_encodings\": {}}", "e.json")
+    try model.write(to: URL(filePath: "\(folder.path)/m.onnx"))
+    let before = try folder.names.map { try folder.data($0) }
+    for words in [
+      ["qquantize", "-i", "digits.dlc", "-l", "list.txt", "-o", "list.txt"],
+      ["qquantize", "-i", "digits.dlc", "-l", "list.txt", "-q", "e.json", "-o", "./e.json"],
+      ["qconvert", "-i", "m.onnx", "-o", "m.onnx"], ["qconvert", "-i", "m.onnx", "-l", "list.txt", "-o", "m.onnx"],
+      ["qconvert", "-i", "m.onnx", "--dump_config_template", "m.onnx"],
+    ] {
+      let run = try ToolRun(words[0], Array(words.dropFirst()), in: folder)
+      #expect(run.status == 64 && run.errors.contains("would replace a file that is read"), "\(words) \(run.errors)")
+    }
+    #expect(try folder.names.map { try folder.data($0) } == before)
+  }
+
   @Test("execute writes raw and npy, outputs asked for by list or option, every tensor")
   func execute() throws {
     let lines = try calibrationLines().prefix(2)

@@ -50,6 +50,41 @@ struct MeasureToolTests {
     #expect(Set(columns).count == 1 && rows.contains { $0.contains(",parameter,") })
   }
 
+  /// Runs beyond the list write nothing more; times go to standard output only.
+  @Test(arguments: [
+    (["--num_inferences", "30"], 12, "12 results of 1 tensor, 30 runs"), (["--num_inferences", "5"], 5, "5 results"),
+    (["--duration", "0.2"], 12, "12 results of 1 tensor"),
+  ])
+  func repeatedRuns(words: [String], results: Int, summary: String) throws {
+    try folder.run("qrun", "execute", "q.dlc", "-l", "few.txt", "--output_dir", "once")
+    let run = try ToolRun(
+      "qrun", ["execute", "q.dlc", "-l", "few.txt", "--output_dir", "again", "--profiling_level", "detailed"] + words,
+      in: folder)
+    try #require(run.status == 0, "\(run.errors)")
+    #expect(run.output.contains(summary))
+    #expect(run.output.contains("latency") && run.output.contains("throughput") && run.output.contains("Conv2d"))
+    let names = try FileManager.default.contentsOfDirectory(atPath: "\(folder.path)/again")
+    #expect(names.count == results)
+    let name = try #require(
+      FileManager.default.contentsOfDirectory(atPath: "\(folder.path)/again/Result_0").first)
+    for sample in 0..<results {
+      let path = "Result_\(sample)/\(name)"
+      #expect(try folder.data("again/\(path)") == folder.data("once/\(path)"))
+    }
+  }
+
+  @Test func repetitionThatDoesNotFit() throws {
+    for words in [
+      ["--num_inferences", "0"], ["--duration", "0"], ["--duration", "nan"],
+      ["--num_inferences", "3", "--duration", "1"], ["--profiling_level", "some"],
+    ] {
+      #expect(try ToolRun("qrun", ["execute", "q.dlc", "-l", "few.txt"] + words, in: folder).status == 64, "\(words)")
+    }
+    let basic = try ToolRun(
+      "qrun", ["execute", "q.dlc", "-l", "few.txt", "--quiet", "--profiling_level", "basic", "--jobs", "1"], in: folder)
+    #expect(basic.output.contains("12 runs") && !basic.output.contains("Conv2d"))
+  }
+
   @Test func noOrderShows() throws {
     var outputs: Set<String> = []
     for (list, jobs) in [("few.txt", "1"), ("few.txt", "2"), ("reversed.txt", "2")] {

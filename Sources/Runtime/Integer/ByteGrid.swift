@@ -57,9 +57,9 @@ struct CodeClamp: Sendable, Hashable {
 
   /// Narrows the codes to those of real values from `low` to `high`; NaN means no bound.
   mutating func clamp(_ low: Float, _ high: Float, on grid: ByteGrid) {
-    let first = low.isNaN ? range.lowerBound : Int(grid.code(steps: low / grid.scale, in: range))
-    let last = high.isNaN ? range.upperBound : Int(grid.code(steps: high / grid.scale, in: range))
+    let first = low.isNaN ? grid.low : Int(grid.code(steps: low / grid.scale, in: grid.range))
+    let last = high.isNaN ? grid.high : Int(grid.code(steps: high / grid.scale, in: grid.range))
     // Where bounds cross the upper one wins, as in ReluMinMax.
-    range = min(first, last)...last
+    range = min(max(range.lowerBound, first), last)...min(max(range.upperBound, first), last)
   }
 }

@@ -59,12 +59,12 @@ struct IntegerAccumulation: IntegerOperation {
   /// The channel axis of the weight, and whether it is [outputs, inputs].
   var (axis, isTurned) = (ws.count - 1, false)
   switch request.op {
-  case let op as Conv2d: form = .convolution(op.geometry(weight: ws).padded, group: op.group)
-  case let op as Conv3d: form = .convolution(op.geometry(weight: ws).padded, group: op.group)
+  case let op as Conv2d: form = .convolution(op.geometry(weight: ws).inThreeAxes, group: op.group)
+  case let op as Conv3d: form = .convolution(op.geometry(weight: ws).inThreeAxes, group: op.group)
   case let op as DepthWiseConv2d:
-    form = .convolution(op.grouped(channels: 1).geometry(weight: ws).padded, group: xs[3])
-  case let op as TransposeConv2d: form = .transposed(op.geometry(weight: ws).padded, group: op.group)
-  case let op as TransposeConv3d: form = .transposed(op.geometry(weight: ws).padded, group: op.group)
+    form = .convolution(op.grouped(channels: 1).geometry(weight: ws).inThreeAxes, group: xs[3])
+  case let op as TransposeConv2d: form = .transposed(op.geometry(weight: ws).inThreeAxes, group: op.group)
+  case let op as TransposeConv3d: form = .transposed(op.geometry(weight: ws).inThreeAxes, group: op.group)
   case is FullyConnected: (form, axis, isTurned) = (.product, 0, true)
   case let op as MatMul:
     guard w.tensor.constant != nil, ws.dropLast(2).allSatisfy({ $0 == 1 }) else {
@@ -81,7 +81,7 @@ struct IntegerAccumulation: IntegerOperation {
     let rows = ys.dropLast().reduce(1, *)
     shapes = ([rows, 1, 1, 1, depth], [rows, 1, 1, 1, columns])
   } else {
-    shapes = (widened(xs), widened(ys))
+    shapes = (inThreeAxes(xs), inThreeAxes(ys))
   }
   guard let inputGrid = x.grid, x.tensor.constant == nil else {
     return .refused("integer: the input \(x.tensor.constant == nil ? x.problem : "is constant")")
@@ -246,23 +246,4 @@ private func integerBias(_ tensor: Tensor?, _ units: [Double]) -> [Int32]? {
     result.append(step)
   }
   return result
-}
-
-extension WindowGeometry {
-  /// The same window over volumes.
-  var padded: WindowGeometry {
-    let missing = 3 - filter.count
-    let ones = [Int](repeating: 1, count: missing)
-    var wide = self
-    wide.filter = ones + filter
-    wide.stride = ones + stride
-    wide.dilation = ones + dilation
-    wide.pads = [Int](repeating: 0, count: 2 * missing) + pads
-    return wide
-  }
-}
-
-/// A channel-last shape with three spatial axes.
-func widened(_ shape: [Int]) -> [Int] {
-  Array(shape.prefix(1)) + [Int](repeating: 1, count: 5 - shape.count) + Array(shape.dropFirst())
 }

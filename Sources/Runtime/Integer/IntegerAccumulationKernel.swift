@@ -139,7 +139,7 @@ extension IntegerAccumulation {
       // oneDNN 2.6 leaves positions that no weight reaches as they were.
       throw Diagnostic("onednn", "the transposed windows leave gaps")
     }
-    let border = border
+    let border = try border()
     let axes = axes(border)
     if let kernel = try kernelOfShiftedWeights(axes, border) { return kernel }
     // Weights of more than a byte, and on processors that add pairs of products in 16 bits weights of more
@@ -213,12 +213,12 @@ extension IntegerAccumulation {
     guard case .transposed(let window, _) = form else { return false }
     let (one, small) = ([1] + output[1...3] + [1], [1] + input[1...3] + [1])
     var isReached = [Bool](repeating: false, count: one.reduce(1, *))
-    forEachWindowTap(one, small, window) { _, target, _ in isReached[target] = true }
+    forEachTap(one, small, window, start: { _ in }, tap: { _, target, _ in isReached[target] = true })
     return isReached.contains(false)
   }
 
   /// The copy that is needed where a window leaves the input and zero is not code 0.
-  private var border: IntegerAccumulationKernel.Border? {
+  private func border() throws(Diagnostic) -> IntegerAccumulationKernel.Border? {
     guard case .convolution(let window, _) = form, inputZero != 0 else { return nil }
     var padded = input
     var before: [Int] = []
@@ -228,6 +228,9 @@ extension IntegerAccumulation {
       padded[axis + 1] = max(input[axis + 1] + window.pads[2 * axis], reach)
     }
     guard padded != input else { return nil }
+    // Little of what large steps over a wide border see is the input.
+    let bytes = padded.reduce(1.0) { $0 * Double($1) }
+    guard bytes <= 0x1p31 else { throw Diagnostic("onednn", "the padded input is too large") }
     return IntegerAccumulationKernel.Border(
       input: input, padded: padded, before: before, value: UInt8(inputZero))
   }
@@ -350,9 +353,11 @@ extension IntegerAccumulation {
     var result: [Int32] = []
     for _ in 0..<(output[1] * output[2] * output[3]) { result += bias }
     let (one, small) = ([1] + output[1...3] + [1], [1] + input[1...3] + [1])
-    forEachWindowTap(one, small, window) { _, target, tap in
-      for channel in 0..<channels { result[target * channels + channel] -= shares[tap * channels + channel] }
-    }
+    forEachTap(
+      one, small, window, start: { _ in },
+      tap: { _, target, tap in
+        for channel in 0..<channels { result[target * channels + channel] -= shares[tap * channels + channel] }
+      })
     return result
   }
 }
@@ -363,37 +368,4 @@ extension OneDNN {
     let name = instructionSet
     return ["vnni", "bf16", "amx"].contains { name.contains($0) }
   }()
-}
-
-/// Walks the windows over a volume: `body` gets the number of an output pixel, that of an input pixel in
-/// its window, and the place of that pixel in the window; shapes are [N, D, H, W, C].
-@inline(__always)
-func forEachWindowTap(
-  _ input: [Int], _ output: [Int], _ window: WindowGeometry, _ body: (Int, Int, Int) -> Void
-) {
-  var position = 0
-  for n in 0..<output[0] {
-    for oz in 0..<output[1] {
-      for oy in 0..<output[2] {
-        for ox in 0..<output[3] {
-          for kz in 0..<window.filter[0] {
-            let z = oz * window.stride[0] + kz * window.dilation[0] - window.pads[0]
-            if z < 0 || z >= input[1] { continue }
-            for ky in 0..<window.filter[1] {
-              let y = oy * window.stride[1] + ky * window.dilation[1] - window.pads[2]
-              if y < 0 || y >= input[2] { continue }
-              for kx in 0..<window.filter[2] {
-                let x = ox * window.stride[2] + kx * window.dilation[2] - window.pads[4]
-                if x < 0 || x >= input[3] { continue }
-                body(
-                  position, ((n * input[1] + z) * input[2] + y) * input[3] + x,
-                  (kz * window.filter[1] + ky) * window.filter[2] + kx)
-              }
-            }
-          }
-          position += 1
-        }
-      }
-    }
-  }
 }

@@ -84,14 +84,16 @@ extension IntegerRequest {
     var clamp = CodeClamp(grid)
     var bounds: [UInt8]?
     for follower in followers {
+      // A clamp behind the bounds would have to be applied to them too.
+      guard bounds == nil else { return nil }
       switch follower.op {
       case is Relu: clamp.clamp(0, .nan, on: grid)
       case let op as ReluMinMax: clamp.clamp(op.minValue, op.maxValue, on: grid)
       case is ElementWiseMinimum:
         guard let (values, shape) = follower.constant, let channels = outputs.first?.type.shape.last,
-          bounds == nil, shape.last ?? 1 == values.count, [1, channels].contains(values.count)
+          shape.last ?? 1 == values.count, [1, channels].contains(values.count)
         else { return nil }
-        let limits = values.map { grid.code(steps: $0 / grid.scale, in: clamp.range) }
+        let limits = values.map { grid.code(steps: $0 / grid.scale, in: grid.range) }
         bounds = limits.count == channels ? limits : [UInt8](repeating: limits[0], count: channels)
       default: return nil
       }

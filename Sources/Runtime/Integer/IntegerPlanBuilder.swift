@@ -9,7 +9,6 @@ struct IntegerPlanBuilder {
   private let isPlain: Bool
   private let makers: [KernelMaker]
 
-  private var consumers: [[NodeID]] = []
   private var fusedIntermediates: [TensorID: NodeID] = [:]
 
   private var steps: [PlannedStep] = []
@@ -31,11 +30,7 @@ struct IntegerPlanBuilder {
 
   /// Builds the plan.
   mutating func build() throws(Diagnostic) -> ExecutablePlan {
-    if let problem = Diagnostic.combining(graph.verify()) { throw problem }
-    for tap in options.taps where !graph.tensors.indices.contains(tap.index) {
-      throw Diagnostic("bad-tap", "there is no tensor \(tap.index)", kind: .internal)
-    }
-    consumers = graph.consumers()
+    try options.check(graph)
     fusedIntermediates = graph.fusedIntermediates()
     try placeEntries()
     var absorbed = Set<Int>()
@@ -51,24 +46,7 @@ struct IntegerPlanBuilder {
     var outputs: [Operand] = []
     for id in graph.outputs { outputs.append(try valueOperand(id)) }
     for output in outputs { keep(output.location, until: .max) }
-    guard let arena = layOut(&buffers) else {
-      throw Diagnostic("out-of-memory", "activations of the graph exceed the address space")
-    }
-    dropUnused(outputs)
-    return ExecutablePlan(
-      inputTypes: graph.inputs.map { graph[$0].type.logical },
-      inputNames: graph.inputs.map { graph[$0].name }, outputs: outputs, constants: constants,
-      buffers: buffers, arenaBytes: arena, plannedSteps: steps)
-  }
-
-  /// Lets go of constants that only packed kernels used.
-  private mutating func dropUnused(_ outputs: [Operand]) {
-    let operands = steps.flatMap { $0.inputs.compactMap { $0 } + $0.outputs } + outputs
-    var used = Set<Int>()
-    for operand in operands {
-      if case .constant(let index) = operand.location { used.insert(index) }
-    }
-    for index in constants.indices where !used.contains(index) { constants[index] = Bytes([UInt8]()) }
+    return try ExecutablePlan(graph, steps: steps, outputs: outputs, buffers: buffers, constants: constants)
   }
 
   // MARK: Tensors

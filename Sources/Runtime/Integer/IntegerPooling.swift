@@ -33,9 +33,9 @@ struct MaximumPoolKernel: Kernel {
     guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
     let (channels, count) = (operation.output[4], outputs[0].type.count)
     y.update(repeating: 0, count: count)
-    forEachWindowTap(operation.input, operation.output, operation.window) { position, pixel, _ in
-      qint_maximum(y + position * channels, x + pixel * channels, channels)
-    }
+    forEachTap(
+      operation.input, operation.output, operation.window, start: { _ in },
+      tap: { position, pixel, _ in qint_maximum(y + position * channels, x + pixel * channels, channels) })
     if !isIdentity { qint_look_up(operation.table, y, count, y) }
   }
 }
@@ -67,9 +67,9 @@ struct AveragePoolKernel: Kernel {
   init(operation: IntegerAveragePool) {
     self.operation = operation
     var counts = [Int32](repeating: 0, count: operation.output[1...3].reduce(1, *))
-    forEachWindowTap(
-      [1] + operation.input[1...3] + [1], [1] + operation.output[1...3] + [1], operation.window
-    ) { position, _, _ in counts[position] += 1 }
+    forEachTap(
+      [1] + operation.input[1...3] + [1], [1] + operation.output[1...3] + [1], operation.window,
+      start: { _ in }, tap: { position, _, _ in counts[position] += 1 })
     self.counts = counts
   }
 
@@ -81,9 +81,9 @@ struct AveragePoolKernel: Kernel {
     else { return }
     let (channels, count) = (operation.output[4], outputs[0].type.count)
     sums.update(repeating: 0, count: count)
-    forEachWindowTap(operation.input, operation.output, operation.window) { position, pixel, _ in
-      qint_accumulate(sums + position * channels, x + pixel * channels, channels)
-    }
+    forEachTap(
+      operation.input, operation.output, operation.window, start: { _ in },
+      tap: { position, pixel, _ in qint_accumulate(sums + position * channels, x + pixel * channels, channels) })
     let sink = SumRequantization(grid: operation.grid, inputZero: operation.inputZero)
     for position in 0..<(count / channels) {
       let place = position % counts.count
@@ -114,10 +114,10 @@ struct SumRequantization {
   let window: WindowGeometry
   var countsPads: Bool?
   switch request.op {
-  case let op as PoolMax2d: window = op.geometry.padded
-  case let op as PoolMax3d: window = op.geometry.padded
-  case let op as PoolAvg2d: (window, countsPads) = (op.geometry.padded, op.countPadForEdges)
-  case let op as PoolAvg3d: (window, countsPads) = (op.geometry.padded, op.countPadForEdges)
+  case let op as PoolMax2d: window = op.geometry.inThreeAxes
+  case let op as PoolMax3d: window = op.geometry.inThreeAxes
+  case let op as PoolAvg2d: (window, countsPads) = (op.geometry.inThreeAxes, op.countPadForEdges)
+  case let op as PoolAvg3d: (window, countsPads) = (op.geometry.inThreeAxes, op.countPadForEdges)
   default: return .unrelated
   }
   guard let x = request.input(0) else { return .unrelated }
@@ -125,13 +125,13 @@ struct SumRequantization {
   guard let to = request.outputs[0].grid else {
     return .refused("integer: the output \(request.outputs[0].problem)")
   }
-  let (input, output) = (widened(x.type.shape), widened(request.outputs[0].type.shape))
+  let (input, output) = (inThreeAxes(x.type.shape), inThreeAxes(request.outputs[0].type.shape))
   guard output.allSatisfy({ $0 > 0 }), input.allSatisfy({ $0 > 0 }) else {
     return .refused("integer: an operand is empty")
   }
   let (one, small) = ([1] + input[1...3] + [1], [1] + output[1...3] + [1])
   var counts = [Int](repeating: 0, count: small.reduce(1, *))
-  forEachWindowTap(one, small, window) { position, _, _ in counts[position] += 1 }
+  forEachTap(one, small, window, start: { _ in }, tap: { position, _, _ in counts[position] += 1 })
   guard let countsPads else {
     guard !counts.contains(0) else { return .refused("integer: a window sees nothing but padding") }
     let table = conversionTable(from, to) ?? (0...255).map { UInt8($0) }
@@ -142,10 +142,10 @@ struct SumRequantization {
   if countsPads {
     let sizes = (0..<3).map { axis in
       (0..<output[axis + 1]).map { place in
-        (0..<window.filter[axis]).count { tap in
-          place * window.stride[axis] + tap * window.dilation[axis] - window.pads[2 * axis]
-            < input[axis + 1] + window.pads[2 * axis + 1]
-        }
+        taps(
+          place * window.stride[axis], window.dilation[axis], window.filter[axis],
+          window.pads[2 * axis] + input[axis + 1] + window.pads[2 * axis + 1]
+        ).count
       }
     }
     for position in counts.indices {

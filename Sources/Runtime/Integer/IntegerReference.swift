@@ -33,13 +33,17 @@ extension IntegerAccumulation {
     case .product:
       for row in 0..<pixels { add(x + row * input[4], weightRow: 0, group: 1, to: &totals, row) }
     case .convolution(let window, let group):
-      forEachWindowTap(input, output, window) { position, pixel, tap in
-        add(x + pixel * input[4], weightRow: tap, group: group, to: &totals, position)
-      }
+      forEachTap(
+        input, output, window, start: { _ in },
+        tap: { position, pixel, tap in
+          add(x + pixel * input[4], weightRow: tap, group: group, to: &totals, position)
+        })
     case .transposed(let window, let group):
-      forEachWindowTap(output, input, window) { pixel, position, tap in
-        add(x + pixel * input[4], weightRow: tap, group: group, to: &totals, position)
-      }
+      forEachTap(
+        output, input, window, start: { _ in },
+        tap: { pixel, position, tap in
+          add(x + pixel * input[4], weightRow: tap, group: group, to: &totals, position)
+        })
     }
     return totals
   }
@@ -103,11 +107,13 @@ extension IntegerMaximumPool {
     guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
     let channels = output[4]
     y.update(repeating: 0, count: outputs[0].type.count)
-    forEachWindowTap(input, output, window) { position, pixel, _ in
-      for c in 0..<channels {
-        y[position * channels + c] = max(y[position * channels + c], x[pixel * channels + c])
-      }
-    }
+    forEachTap(
+      input, output, window, start: { _ in },
+      tap: { position, pixel, _ in
+        for c in 0..<channels {
+          y[position * channels + c] = max(y[position * channels + c], x[pixel * channels + c])
+        }
+      })
     for index in 0..<outputs[0].type.count { y[index] = table[Int(y[index])] }
   }
 }
@@ -117,11 +123,13 @@ extension IntegerAveragePool {
     guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
     let channels = output[4]
     var sums = [Int32](repeating: 0, count: outputs[0].type.count)
-    forEachWindowTap(input, output, window) { position, pixel, _ in
-      for c in 0..<channels {
-        sums[position * channels + c] += Int32(x[pixel * channels + c]) - Int32(inputZero)
-      }
-    }
+    forEachTap(
+      input, output, window, start: { _ in },
+      tap: { position, pixel, _ in
+        for c in 0..<channels {
+          sums[position * channels + c] += Int32(x[pixel * channels + c]) - Int32(inputZero)
+        }
+      })
     for index in sums.indices {
       let factor = factors[index / channels % factors.count]
       y[index] = grid.code(steps: Float(sums[index]) * factor, in: grid.range)
