@@ -147,7 +147,7 @@ private struct Sweep {
     var full: Tensor? = graph[id]
     if !lead.isEmpty { full = full?.reshaped(lead + constant.type.shape, named: graph[id].name) }
     guard var moved = full?.permuted(inverse, named: graph[id].name) else { return id }
-    if moved.constant?.pending == nil && lead.isEmpty { return id }
+    if moved.constant?.pending == nil && moved.type == graph[id].type { return id }
     moved.name = names.unique(graph[id].name + SinkTransposes.suffix)
     return graph.add(moved)
   }
