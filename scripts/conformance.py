@@ -39,7 +39,7 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SUITE = ROOT.parent / "shared" / "onnx-suite"
 EXPECTED = ROOT / "Fixtures" / "expected-failures.txt"
-TIERS = ["core", "transformer", "recurrent", "quant"]
+TIERS = ["core", "transformer", "recurrent", "quant", "vision-post"]
 BACKENDS = ("onednn", "reference")
 
 

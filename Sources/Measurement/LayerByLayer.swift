@@ -12,6 +12,8 @@ func layerByLayer(
 ) throws(Diagnostic) -> Graph {
   var kept = container.annotatedFloat()
   var options = QuantizerOptions(recorded: recorded)
+  // A grid may round what is logarithmized or divided by to 0: that is what is to be shown, no reason to stop.
+  options.skipNonfinite = true
   let biases = kept.biases()
   for index in kept.tensors.indices {
     let tensor = kept.tensors[index]
@@ -72,7 +74,6 @@ extension QuantizerOptions {
     actRule = value("act_quantizer", RangeRule.init) ?? actRule
     maskDistance = value("mask_distance") { Double($0) } ?? maskDistance
     strictSymmetric = recorded["strict_symmetric"] == "true"
-    skipNonfinite = recorded["skip_nonfinite"] == "true"
     includeDataInvariantOps = recorded["include_data_invariant_ops"] == "true"
     steps = recorded["restrict_quantization_steps"].flatMap { text -> QuantizationSteps? in
       do throws(Diagnostic) { return try QuantizationSteps(parsing: text) } catch { return nil }

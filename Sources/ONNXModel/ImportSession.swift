@@ -22,12 +22,24 @@ final class ImportSession {
   private var declared: [String: ONNXValueInfo] = [:]
   private var symbols: [String: Int] = [:]
   private let readNames: Set<String>
+  /// What the nodes make that could not be translated.
+  private var failed = Set<String>()
 
   init(
     model: ONNXModelProto, decoder: TensorDecoder, options: ONNXImporter.Options
   ) throws(Diagnostic) {
     var model = model
     model.graph.nodes = try FunctionInliner.inlined(model)
+    var names = model.graph.nodes.enumerated().map { index, node in
+      node.name.isEmpty ? "\(node.opType)_\(index)" : node.name
+    }
+    if !options.outputs.isEmpty,
+      let (cut, kept) = Cutting.pruned(model.graph, nodeNames: names, to: options.outputs)
+    {
+      model.graph = cut
+      names = kept.map { names[$0] }
+    }
+    nodeNames = names
     self.model = model
     self.decoder = decoder
     self.options = options
@@ -46,9 +58,6 @@ final class ImportSession {
         hint: "convert the model with onnx.version_converter, or export it for an older set")
     }
     opset = Int(version)
-    nodeNames = graph.nodes.enumerated().map { index, node in
-      node.name.isEmpty ? "\(node.opType)_\(index)" : node.name
-    }
     var tensorNames = Set(graph.inputs.map(\.name) + graph.initializers.map(\.name))
     tensorNames.formUnion(graph.sparseInitializers.map(\.values.name))
     for node in graph.nodes { tensorNames.formUnion(node.outputs) }
@@ -81,6 +90,7 @@ final class ImportSession {
       model.graph.nodes, names: nodeNames, known: known, errors: &errors)
     reportUnsupported()
     for index in order { translate(model.graph.nodes[index], named: nodeNames[index]) }
+    adviseCut(order)
     if let error = Diagnostic.combining(errors) { throw error }
   }
 
@@ -145,12 +155,27 @@ final class ImportSession {
     notes += shapes.notes
   }
 
+  /// Where all that is wrong are nodes that cannot be had here: how to convert what is before them.
+  private func adviseCut(_ order: [Int]) {
+    let kinds: Set = ["onnx-unsupported-operator", "onnx-unsupported-form"]
+    guard !errors.isEmpty, errors.allSatisfy({ kinds.contains($0.code) }) else { return }
+    let names = Cutting.tensors(before: failed, in: model.graph, order: order) {
+      values[$0]?.constant != nil
+    }
+    guard !names.isEmpty else { return }
+    let place = errors.count == 1 ? "this node" : "these nodes"
+    let advice = "what is before \(place) converts with --out_tensor_node \(names.joined(separator: " "))"
+    let hint = errors[errors.count - 1].hint
+    errors[errors.count - 1].hint = hint.map { "\($0); \(advice)" } ?? advice
+  }
+
   /// One error for each operator that has no translation, with the number of its nodes.
   private func reportUnsupported() {
     var counts: [String: (count: Int, first: String)] = [:]
     var order: [String] = []
     for (index, node) in model.graph.nodes.enumerated() where translation(node) == nil {
       let key = node.callee
+      failed.formUnion(node.outputs)
       if counts[key] == nil {
         counts[key] = (0, nodeNames[index])
         order.append(key)
@@ -173,8 +198,6 @@ final class ImportSession {
     switch operatorName {
     case "Loop", "Scan":
       "networks have no loops here: unroll it when exporting, or take it out of the model"
-    case "NonMaxSuppression":
-      "how many boxes it gives depends on the data: end the network before it"
     default: "replace it by supported operators, or leave it out when exporting"
     }
   }
@@ -205,6 +228,7 @@ final class ImportSession {
       var copy = error.inNode(nodeName)
       if !copy.message.hasPrefix(node.opType) { copy.message = "\(node.opType): \(copy.message)" }
       errors.append(copy)
+      failed.formUnion(node.outputs)
     }
   }
 

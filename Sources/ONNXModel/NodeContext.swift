@@ -9,8 +9,9 @@ final class NodeContext {
   let name: String
   /// Version of the standard operator set.
   let opset: Int
-  /// Operands; nil where an optional one is absent.
-  let inputs: [Value?]
+  /// Operands; nil where an optional one is absent. A translation that leaves the rest to another one
+  /// replaces them before.
+  var inputs: [Value?]
   /// For each output whether anything reads it.
   let isOutputUsed: [Bool]
   private var unread: [String: ONNXAttributeValue] = [:]
@@ -208,10 +209,10 @@ final class NodeContext {
 
   // MARK: Building
 
-  /// Applies the translation of another operator, with this node's attributes, to other operands; its
-  /// one result. `output` is the name that the result would have in the source.
+  /// Applies the translation of another operator to other operands, with the attributes that are given, by
+  /// default this node's; its one result. `output` is the name that the result would have in the source.
   func nested(
-    _ opType: String, _ operands: [Value?], output: String
+    _ opType: String, _ operands: [Value?], output: String, attributes: [ONNXAttribute]? = nil
   ) throws(Diagnostic) -> Value {
     guard let translation = ONNXTranslation.all[opType] else {
       throw unsupported("its operator \(opType)")
@@ -220,8 +221,8 @@ final class NodeContext {
     inner.opType = opType
     inner.domain = ""
     inner.outputs = [output]
-    inner.attributes = node.attributes.filter { unread[$0.name] != nil }
-    unread = [:]
+    inner.attributes = attributes ?? node.attributes.filter { unread[$0.name] != nil }
+    if attributes == nil { unread = [:] }
     let context = NodeContext(
       builder: builder, node: inner, name: name, opset: opset, inputs: operands,
       isOutputUsed: [true], decode: decode)

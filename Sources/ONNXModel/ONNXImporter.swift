@@ -22,11 +22,14 @@ public enum ONNXImporter {
     public var inputShapes: [String: [Int]]
     /// Sizes of symbolic dimensions, by symbol.
     public var symbols: [String: Int]
+    /// Tensors (or nodes) to end at; nothing behind them is read. Where one is not the source's name, all is.
+    public var outputs: [String]
 
     /// Options; empty by default.
-    public init(inputShapes: [String: [Int]] = [:], symbols: [String: Int] = [:]) {
+    public init(inputShapes: [String: [Int]] = [:], symbols: [String: Int] = [:], outputs: [String] = []) {
       self.inputShapes = inputShapes
       self.symbols = symbols
+      self.outputs = outputs
     }
   }
 

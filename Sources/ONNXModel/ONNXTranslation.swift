@@ -28,6 +28,7 @@ struct ONNXTranslation: Sendable {
       shapes, slices, joins, constants, truths, axisNormalizations, selections, indexings, positions,
       quantizations, integerProducts, operatorsOnCodes, resizings, recurrences, attentions, bits,
       contractions, dataDependent, branches, samplings, functions,
+      visions,
     ]
     return Dictionary(
       lists.joined().map { ($0.opType, $0) }, uniquingKeysWith: { first, _ in first })

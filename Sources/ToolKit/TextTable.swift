@@ -1,4 +1,5 @@
-/// Rows of cells in columns as wide as their widest cell.
+/// Rows of cells in columns as wide as their widest cell. A few cells that are far longer than the others do not
+/// widen a column: their rows alone reach further.
 public struct TextTable: Sendable {
   /// Side a column is flush with.
   public enum Alignment: Sendable { case left, right }
@@ -21,11 +22,8 @@ public struct TextTable: Sendable {
 
   /// The table as lines without trailing spaces, a rule under the headings.
   public var text: String {
-    var widths = header.map(\.count)
-    for row in rows {
-      for (column, cell) in row.enumerated() where column < widths.count {
-        widths[column] = max(widths[column], cell.count)
-      }
+    let widths = header.indices.map { column in
+      max(header[column].count, width(of: rows.compactMap { $0.indices.contains(column) ? $0[column].count : nil }))
     }
     var lines = [
       line(header, widths),
@@ -34,6 +32,13 @@ public struct TextTable: Sendable {
     ]
     lines += rows.map { line($0, widths) }
     return lines.joined(separator: "\n")
+  }
+
+  /// Width of a column with cells of these lengths: the longest, but of those beyond 60 not the longest quarter.
+  private func width(of lengths: [Int]) -> Int {
+    let sorted = lengths.sorted()
+    guard let longest = sorted.last else { return 0 }
+    return longest <= 60 ? longest : max(60, sorted[(sorted.count - 1) * 3 / 4])
   }
 
   private func line(_ cells: [String], _ widths: [Int]) -> String {

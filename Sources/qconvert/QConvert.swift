@@ -117,7 +117,7 @@ struct QConvert: ToolCommand {
     let quantizing = try quantize.hasSource ? quantize.quantizerOptions(session, besideIO: true) : nil
 
     let imported = try session.phase("import") { () throws(Diagnostic) in
-      try shapes.load(input)
+      try shapes.load(input, outputs: model.outputs)
     }
     let hash = BackgroundHash(of: imported.files)
     session.noteInputs(imported.files + model.files)

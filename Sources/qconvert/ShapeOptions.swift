@@ -37,10 +37,11 @@ struct ShapeOptions: ParsableArguments {
     _ = try pairs(symbol, "--onnx_define_symbol", "name and value", ShapeOptions.size)
   }
 
-  /// Imports a model with these shapes. Another batch size is set on the shapes that the model has
-  /// without it, so that its other sizes need not be given.
-  func load(_ path: String) throws(Diagnostic) -> ImportedModel {
-    var options = ONNXImporter.Options(inputShapes: shapeTable, symbols: symbolTable)
+  /// Imports a model with these shapes, up to `outputs` if there are some. Another batch size is set on the
+  /// shapes that the model has without it, so that its other sizes need not be given.
+  func load(_ path: String, outputs: [String]) throws(Diagnostic) -> ImportedModel {
+    var options = ONNXImporter.Options(
+      inputShapes: shapeTable, symbols: symbolTable, outputs: outputs)
     let model = try ONNXImporter.load(path: path, options: options)
     guard let batch else { return model }
     for id in model.graph.inputs {

@@ -117,6 +117,7 @@ import Testing
         "Reshape", "Transpose", "Split", "StridedSlice", "Gather", "GatherElements", "GatherNd",
         "Pad", "Tile", "Expand", "PoolMax2d", "PoolMax3d", "Resize", "ResizeNearestNeighbor",
         "ReverseSequence", "DepthToSpace", "SpaceToDepth", "ChannelShuffle", "ReduceMax", "ReduceMin", "TopK",
+        "MaxRoiPool",
         "Convert",
       ])
     #expect(names { $0.output(0) == .tiedToInputs } == ["Concat"])

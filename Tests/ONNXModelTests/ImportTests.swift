@@ -75,6 +75,17 @@ private func problem(
     #expect(problem(path, options) != nil)
   }
 
+  @Test func whatIsBeforeAnUnreadableNodeConverts() throws {
+    let path = Fixtures.path("broken/if_computed/model.onnx")
+    #expect(problem(path)?.hint?.hasSuffix("--out_tensor_node c") == true)
+    for name in ["c", "Greater_1"] {
+      let graph = try ONNXImporter.load(path: path, options: .init(outputs: [name])).graph
+      #expect(graph.outputs.map { graph[$0].name } == ["c"])
+      #expect(graph.nodes.map(\.op.typeName) == ["ReduceSum", "ElementWiseGreater"])
+    }
+    #expect(problem(path, .init(outputs: ["unheard"])) != nil)
+  }
+
   /// Every prefix of a model and every single changed byte: an error or a graph, never a crash.
   @Test(arguments: ["conv_all", "external_data", "shape_folding", "local_function", "gemm_all"])
   func damagedModelDoesNotCrash(_ name: String) throws {

@@ -34,3 +34,24 @@ extension RoiAlign: ONNXExportable {
       ], for: node, layouts: [image], since: 16)
   }
 }
+
+extension MaxRoiPool: ONNXExportable {
+  func export(_ node: Node, _ session: ExportSession) throws(Diagnostic) {
+    let image = channelFirst(rank: 4)
+    try session.emit(
+      "MaxRoiPool",
+      [
+        try session.name(try session.operand(node, 0), image),
+        try session.name(try session.operand(node, 1)),
+      ], [("pooled_shape", .ints(size)), ("spatial_scale", .float(spatialScale))], for: node,
+      layouts: [image])
+  }
+}
+
+extension Determinant: ONNXExportable {
+  func export(_ node: Node, _ session: ExportSession) throws(Diagnostic) {
+    try session.emit(
+      "Det", [try session.name(try session.operand(node, 0))], for: node,
+      layouts: [session.plainLayout(node.outputs[0])], since: 11)
+  }
+}

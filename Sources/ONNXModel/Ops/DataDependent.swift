@@ -5,7 +5,7 @@ extension ONNXTranslation {
   /// Operators whose result's shape depends on values, which must be known here.
   static let dataDependent = [
     ONNXTranslation("NonZero", nonZero), ONNXTranslation("Compress", compress),
-    ONNXTranslation("Unique", unique),
+    ONNXTranslation("Unique", unique), ONNXTranslation("NonMaxSuppression", nonMaxSuppression),
   ]
 
   /// If is resolved before any translation.
@@ -86,5 +86,71 @@ extension ONNXTranslation {
       context.constant(indices(which, [which.count]), suffix: "which"),
       context.constant(indices(counts, [counts.count]), suffix: "counts"),
     ]
+  }
+
+  /// The boxes that stay, each as its image, its class and its number: the best first, as long as it overlaps
+  /// none before by more than a share of what both cover.
+  @Sendable private static func nonMaxSuppression(_ context: NodeContext) throws(Diagnostic) -> [Value?] {
+    let boxes = try context.input(0, ranks: 3...3)
+    let scores = try context.input(1, ranks: 3...3)
+    let isCentered = try context.flag("center_point_box")
+    guard boxes.shape[2] == 4, boxes.shape[0] == scores.shape[0], boxes.shape[1] == scores.shape[2] else {
+      throw context.invalid("scores \(scores.type) do not fit boxes \(boxes.type)")
+    }
+    guard let corners = boxes.constant?.floats(), let values = scores.constant?.floats() else {
+      throw context.unsupported(
+        "boxes or scores that are computed from an input (how many stay depends on them)",
+        hint: "end the network before this operator")
+    }
+    let most = try context.number(2, "the number of boxes").map { Int(max($0, 0)) } ?? 0
+    let overlap = try context.number(3, "the threshold of overlap") ?? 0
+    let least = try context.number(4, "the threshold of scores")
+    let count = boxes.shape[1]
+    let areas = (0..<boxes.shape[0] * count).map { Box(corners[(4 * $0)..<(4 * $0 + 4)], isCentered) }
+    var rows: [Int] = []
+    for line in 0..<scores.shape[0] * scores.shape[1] {
+      let image = line / scores.shape[1]
+      let own = (0..<count).filter { index in least.map { values[line * count + index] > $0 } ?? true }
+      let order = own.sorted {
+        (values[line * count + $1], $0) < (values[line * count + $0], $1)
+      }
+      var kept: [Int] = []
+      for index in order where kept.count < most {
+        let box = areas[image * count + index]
+        if !kept.contains(where: { box.overlap(areas[image * count + $0]) > overlap }) { kept.append(index) }
+      }
+      rows += kept.flatMap { [image, line % scores.shape[1], $0] }
+    }
+    return [context.constant(indices(rows, [rows.count / 3, 3]), suffix: "boxes")]
+  }
+
+  /// A rectangle along the axes.
+  private struct Box {
+    var low: (Float, Float)
+    var high: (Float, Float)
+
+    /// From two opposite corners, or from the middle and the sizes.
+    init(_ numbers: ArraySlice<Float>, _ isCentered: Bool) {
+      let list = Array(numbers)
+      if isCentered {
+        low = (list[0] - list[2] / 2, list[1] - list[3] / 2)
+        high = (list[0] + list[2] / 2, list[1] + list[3] / 2)
+      } else {
+        low = (min(list[0], list[2]), min(list[1], list[3]))
+        high = (max(list[0], list[2]), max(list[1], list[3]))
+      }
+    }
+
+    var area: Float { (high.0 - low.0) * (high.1 - low.1) }
+
+    /// The share of what both cover that both cover alike.
+    func overlap(_ other: Box) -> Float {
+      let sizes = (
+        min(high.0, other.high.0) - max(low.0, other.low.0), min(high.1, other.high.1) - max(low.1, other.low.1)
+      )
+      guard sizes.0 > 0, sizes.1 > 0, area > 0, other.area > 0 else { return 0 }
+      let both = sizes.0 * sizes.1
+      return both / (area + other.area - both)
+    }
   }
 }

@@ -6,6 +6,7 @@ extension ONNXTranslation {
   static let recurrences = [
     recurrence("RNN", RnnCell.self), recurrence("GRU", GruCell.self),
     recurrence("LSTM", LstmCell.self), ONNXTranslation("ReverseSequence", reverseSequence),
+    ONNXTranslation("com.microsoft.DynamicQuantizeLSTM", quantizedLstm),
   ]
 
   private static func recurrence<Cell: RecurrentCell>(
@@ -95,11 +96,53 @@ extension ONNXTranslation {
     }
   }
 
+  /// An LSTM whose weights are stored in codes, each direction's with inputs in front. ONNX Runtime gives input
+  /// and state a grid in each step; here they stay float.
+  @Sendable private static func quantizedLstm(_ context: NodeContext) throws(Diagnostic) -> [Value?] {
+    var operands: [Value?] = (0..<8).map { context.optional($0) }
+    for (index, scale) in [(1, 8), (2, 10)] {
+      let codes = try context.input(index, ranks: 3...3)
+      let weights = try context.directionalWeights(codes, try context.input(scale), context.optional(scale + 1))
+      operands[index] = try context.transpose(weights, [0, 2, 1], suffix: "rows\(index)")
+    }
+    context.inputs = operands
+    return try recurrence("LSTM", LstmCell.self).translate(context)
+  }
+
   @Sendable private static func reverseSequence(_ context: NodeContext) throws(Diagnostic) -> [Value?] {
     let x = try context.input(0, ranks: 2...8)
     let op = ReverseSequence(
       batchAxis: try context.axis(try context.int("batch_axis") ?? 1, rank: x.rank),
       timeAxis: try context.axis(try context.int("time_axis") ?? 0, rank: x.rank))
     return [try context.emit(op, [x, try context.input(1)])]
+  }
+}
+
+extension NodeContext {
+  /// Weights [D, I, rows] of codes with a scale and a zero point for all, each direction, or each row of each
+  /// direction.
+  fileprivate func directionalWeights(
+    _ codes: Value, _ scale: Value, _ zero: Value?
+  ) throws(Diagnostic) -> Value {
+    let (directions, rows) = (codes.shape[0], codes.shape[2])
+    guard let numbers = codes.constant?.integers(), let scales = scale.constant?.floats(),
+      zero == nil || zero?.constant != nil
+    else { throw unsupported("weights that are computed from an input") }
+    let zeros = zero?.constant?.integers() ?? scales.map { _ in 0 }
+    guard [1, directions, directions * rows].contains(scales.count), zeros.count == scales.count else {
+      throw invalid("\(scales.count) scales and \(zeros.count) zero points do not fit \(codes.type)")
+    }
+    if scales.count == 1 || scales.count == directions || directions == 1 {
+      let axis = scales.count == 1 ? nil : (scales.count == directions ? 0 : 2)
+      return try dequantize(codes, try makeGrid(scales, zeros, codes.type.element, axis: axis))
+    }
+    // No encoding has a grid for each row of each direction: the numbers alone stay.
+    _ = try makeGrid(scales, zeros, codes.type.element, axis: 0)
+    let inner = codes.shape[1] * rows
+    let values = numbers.enumerated().map { index, number in
+      let place = index / inner * rows + index % rows
+      return Float(number - zeros[place]) * scales[place]
+    }
+    return constant(Constant(values, shape: codes.shape), suffix: "weights")
   }
 }

@@ -45,6 +45,12 @@ struct Window {
   /// Input positions that the dilated window spans along an axis.
   func reach(_ axis: Int) -> Int { (kernel[axis] - 1) * dilations[axis] + 1 }
 
+  /// Number of windows along an axis of that size.
+  func count(_ axis: Int, of size: Int) -> Int {
+    let room = size + before[axis] + after[axis] - reach(axis)
+    return room < 0 ? 0 : room / strides[axis] + 1
+  }
+
   /// Extra padding after each axis so that rounding the number of windows down gives what rounding
   /// it up, without windows that start in the padding after, would give.
   func ceilingPads(_ sizes: [Int]) -> [Int] {
