@@ -35,6 +35,9 @@ struct CovarianceSums: Sendable {
   let groups: Int
   let depth: Int
   private var halves: [Half]
+  /// Where groups read one channel each, sums of all groups lie side by side: [depth][group] and
+  /// [depth][depth][group]. Else [group][depth] and [group][depth][depth].
+  private let isChannelwise: Bool
 
   private struct Half: Sendable {
     var count = 0
@@ -54,14 +57,21 @@ struct CovarianceSums: Sendable {
   }
 
   /// No sums yet; `drifts`: float inputs come with the quantized ones.
-  init(groups: Int, depth: Int, drifts: Bool) {
-    self.groups = groups
-    self.depth = depth
+  init(_ patches: Patches, drifts: Bool) {
+    groups = patches.groups
+    depth = patches.depth
+    isChannelwise = patches.isChannelwise
     let sums = [Double](repeating: 0, count: groups * depth)
     let products = [Float](repeating: 0, count: groups * depth * depth)
     let half = Half(
       sums: sums, products: products, driftSums: drifts ? sums : [], driftProducts: drifts ? products : [])
     halves = [half, half]
+  }
+
+  private func place(_ group: Int, _ a: Int) -> Int { isChannelwise ? a * groups + group : group * depth + a }
+
+  private func place(_ group: Int, _ a: Int, _ b: Int) -> Int {
+    isChannelwise ? (a * depth + b) * groups + group : (group * depth + a) * depth + b
   }
 
   /// Adds the patches of the sample of a rank, with those of the float graph at the same positions.
@@ -71,9 +81,13 @@ struct CovarianceSums: Sendable {
   ) throws(Diagnostic) {
     let (rows, depth) = (positions.count, depth)
     guard rows > 0 else { return }
+    halves[rank & 1].count += rows
+    if isChannelwise {
+      addChannels(input, float, patches, positions, &halves[rank & 1])
+      return
+    }
     let gathered = SharedFloats(count: rows * depth)
     let drifts = float.map { _ in SharedFloats(count: rows * depth) }
-    halves[rank & 1].count += rows
     for group in 0..<groups {
       patches.gather(input, positions: positions, group: group, into: gathered.base)
       Self.addColumns(gathered.base, rows, depth, group, &halves[rank & 1].sums)
@@ -85,6 +99,53 @@ struct CovarianceSums: Sendable {
       Self.addColumns(drifts.base, rows, depth, group, &halves[rank & 1].driftSums)
       try Self.addProducts(drifts.base, gathered.base, rows, depth, group, &halves[rank & 1].driftProducts)
     }
+  }
+
+  /// As ``add(_:float:_:positions:rank:)`` where groups read one channel each: all channels at once.
+  private func addChannels(
+    _ input: UnsafePointer<Float>, _ float: UnsafePointer<Float>?, _ patches: Patches, _ positions: [Int],
+    _ half: inout Half
+  ) {
+    let (groups, depth) = (groups, depth)
+    let buffers = (SharedFloats(count: groups * depth), SharedFloats(count: groups * depth))
+    let (y, d) = (buffers.0.base, buffers.1.base)
+    half.sums.withUnsafeMutableBufferPointer { sums in
+      half.products.withUnsafeMutableBufferPointer { products in
+        half.driftSums.withUnsafeMutableBufferPointer { driftSums in
+          half.driftProducts.withUnsafeMutableBufferPointer { driftProducts in
+            guard let sum = sums.baseAddress, let product = products.baseAddress else { return }
+            for position in positions {
+              patches.channels(input, position: position, into: y)
+              for index in 0..<groups * depth { sum[index] += Double(y[index]) }
+              for a in 0..<depth {
+                // The lower triangle: the other is the same.
+                for b in 0...a {
+                  Self.addProduct(y + a * groups, y + b * groups, groups, to: product + (a * depth + b) * groups)
+                }
+              }
+              guard let float, let driftSum = driftSums.baseAddress, let drift = driftProducts.baseAddress else {
+                continue
+              }
+              patches.channels(float, position: position, into: d)
+              for index in 0..<groups * depth { d[index] -= y[index] }
+              for index in 0..<groups * depth { driftSum[index] += Double(d[index]) }
+              for a in 0..<depth {
+                for b in 0..<depth {
+                  Self.addProduct(d + a * groups, y + b * groups, groups, to: drift + (a * depth + b) * groups)
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+
+  @inline(__always)
+  private static func addProduct(
+    _ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ count: Int, to sum: UnsafeMutablePointer<Float>
+  ) {
+    for index in 0..<count { sum[index] += a[index] * b[index] }
   }
 
   private static func addColumns(
@@ -139,17 +200,20 @@ struct CovarianceSums: Sendable {
     var whole = halves[0]
     whole.merge(halves[1])
     let number = Double(max(whole.count, 1))
-    let means = whole.sums.map { $0 / number }
+    let means = (0..<groups * depth).map { whole.sums[place($0 / depth, $0 % depth)] / number }
     var values = [Float](repeating: 0, count: groups * depth * depth)
     for group in 0..<groups {
       func moment(_ half: Half, _ a: Int, _ b: Int) -> Double {
         // The mean of both triangles, so that rounding in products does not make it lopsided.
-        let start = group * depth
-        let products = Double(half.products[(start + a) * depth + b]) + Double(half.products[(start + b) * depth + a])
+        let products =
+          isChannelwise
+          ? 2 * Double(half.products[place(group, max(a, b), min(a, b))])
+          : Double(half.products[place(group, a, b)]) + Double(half.products[place(group, b, a)])
         let count = Double(max(half.count, 1))
         guard centred else { return products / (2 * count) }
-        let (ma, mb) = (means[start + a], means[start + b])
-        return products / (2 * count) - (half.sums[start + a] * mb + half.sums[start + b] * ma) / count + ma * mb
+        let (ma, mb) = (means[group * depth + a], means[group * depth + b])
+        let sums = half.sums[place(group, a)] * mb + half.sums[place(group, b)] * ma
+        return products / (2 * count) - sums / count + ma * mb
       }
       var (power, noise) = (0.0, 0.0)
       for a in 0..<depth {
@@ -188,8 +252,9 @@ struct CovarianceSums: Sendable {
       let start = group * depth
       func moment(_ half: Half, _ a: Int, _ b: Int) -> Double {
         let count = Double(half.count)
-        let product = Double(half.driftProducts[(start + a) * depth + b]) / count
-        return centred ? product - half.driftSums[start + a] * half.sums[start + b] / (count * count) : product
+        let product = Double(half.driftProducts[place(group, a, b)]) / count
+        guard centred else { return product }
+        return product - half.driftSums[place(group, a)] * half.sums[place(group, b)] / (count * count)
       }
       var (power, noise) = (0.0, 0.0)
       for a in 0..<depth {

@@ -265,7 +265,7 @@ struct LayerWork {
       var generator = SeededGenerator(seed: seed, index, rank)
       return patches.chosen(each, &generator)
     }
-    let empty = CovarianceSums(groups: patches.groups, depth: patches.depth, drifts: floatRunner != nil)
+    let empty = CovarianceSums(patches, drifts: floatRunner != nil)
     guard let floatRunner else {
       return try runner.reduce(
         [layer.input], upTo: layer.node, elements: elements, into: empty,

@@ -164,6 +164,33 @@ struct Patches: Sendable {
     }
   }
 
+  /// Whether each group reads one channel, and there are several.
+  var isChannelwise: Bool {
+    if case .window(_, _, _, let channels, let perGroup, _, _) = source { return perGroup == 1 && channels > 1 }
+    return false
+  }
+
+  /// Where ``isChannelwise``: the inputs of all groups at a position, [depth][group].
+  func channels(_ input: UnsafePointer<Float>, position: Int, into target: UnsafeMutablePointer<Float>) {
+    guard case .window(let geometry, let height, let width, let channels, _, let outHeight, let outWidth) = source
+    else { return }
+    var to = target
+    let image = position / (outHeight * outWidth)
+    let (oy, ox) = (position / outWidth % outHeight, position % outWidth)
+    for ky in 0..<geometry.filter[0] {
+      let iy = oy * geometry.stride[0] + ky * geometry.dilation[0] - geometry.pads[0]
+      for kx in 0..<geometry.filter[1] {
+        let ix = ox * geometry.stride[1] + kx * geometry.dilation[1] - geometry.pads[2]
+        if iy >= 0 && iy < height && ix >= 0 && ix < width {
+          to.update(from: input + ((image * height + iy) * width + ix) * channels, count: channels)
+        } else {
+          to.update(repeating: 0, count: channels)
+        }
+        to += channels
+      }
+    }
+  }
+
   /// About `wanted` different positions, spread evenly with a jitter, in order.
   func chosen(_ wanted: Int, _ generator: inout SeededGenerator) -> [Int] {
     guard wanted < positions else { return Array(0..<positions) }

@@ -126,7 +126,7 @@ import Testing
     let rows = float[0].count / depth
     let patches = try #require(
       Patches(FullyConnected(), weight: [1, depth], input: [rows, depth], output: [rows, 1]))
-    var sums = CovarianceSums(groups: 1, depth: depth, drifts: true)
+    var sums = CovarianceSums(patches, drifts: true)
     for (rank, pair) in zip(quantized, float).enumerated() {
       try sums.add(pair.0, float: pair.1, patches, positions: Array(0..<rows), rank: rank)
     }
@@ -172,6 +172,42 @@ import Testing
     #expect(none == error(nil, 1))
     #expect(half < 0.6 * none)
     #expect(whole < half)
+  }
+
+  /// Moments of every form are those of its gathered patches, whatever way they are added up.
+  @Test(arguments: forms.indices)
+  func momentsAreThoseOfPatches(form: Int) throws {
+    let (name, op, inputShape, weightShape) = Self.forms[form]
+    var random = Random(seed: 29, form)
+    let types = [TensorType(.float32, inputShape), TensorType(.float32, weightShape)]
+    let output = try op.infer(types)[0].shape
+    let patches = try #require(Patches(op, weight: weightShape, input: inputShape, output: output))
+    let depth = patches.depth
+    // The same sample in both halves, so that nothing is doubted.
+    let quantized = random.normals(inputShape.reduce(1, *))
+    let float = zip(quantized, random.normals(quantized.count)).map { 0.7 * $0 + 0.3 * $1 }
+    let positions = Array(stride(from: 0, to: patches.positions, by: 2))
+    var sums = CovarianceSums(patches, drifts: true)
+    for rank in 0..<2 { try sums.add(quantized, float: float, patches, positions: positions, rank: rank) }
+    let (covariance, drift) = (sums.covariance(centred: false), try #require(sums.drift(centred: false)))
+    for group in 0..<patches.groups {
+      var y = [Float](repeating: 0, count: positions.count * depth)
+      var x = y
+      patches.gather(quantized, positions: positions, group: group, into: &y)
+      patches.gather(float, positions: positions, group: group, into: &x)
+      for a in 0..<depth {
+        for b in 0..<depth {
+          var (product, drifted): (Float, Float) = (0, 0)
+          for start in stride(from: 0, to: y.count, by: depth) {
+            product += y[start + a] * y[start + b]
+            drifted += (x[start + a] - y[start + a]) * y[start + b]
+          }
+          let (index, count) = ((group * depth + a) * depth + b, Float(positions.count))
+          #expect(abs(covariance.values[index] - product / count) < 1e-4, "\(name)")
+          #expect(abs(drift.values[index] - drifted / count) < 1e-4, "\(name)")
+        }
+      }
+    }
   }
 
   /// What one half of the samples says and the other does not is not believed; no drift gives none.
