@@ -70,16 +70,24 @@ extension LayerWork {
     stride(from: 0, to: groups, by: groupsAtOnce).map { $0..<min($0 + groupsAtOnce, groups) }
   }
 
-  /// Quantized inputs and float results at drawn positions of all samples, in a drawn order.
+  /// How many samples, the first in their canonical order, and how many positions of each are learned from,
+  /// where a position has so many floats. At most 512 MB, whatever may be kept and however many samples there
+  /// are: the result must not depend on the memory at hand.
+  static func drawn(samples: Int, positions: Int, floats: Int) -> (samples: Int, positions: Int) {
+    let wanted = max(1, min(learnedPositions, (512 << 20) / (4 * floats)))
+    let used = min(samples, wanted)
+    return (used, max(1, min(positions, (wanted + used - 1) / used)))
+  }
+
+  /// Quantized inputs and float results at drawn positions of the samples, in a drawn order.
   private func rows(
     _ patches: Patches, _ matrix: WeightMatrix, _ floatRunner: StageRunner
   ) throws(Diagnostic) -> LayerRows {
     let (depth, groups) = (matrix.depth, matrix.groups)
     let channels = matrix.rowCount
-    // At most 512 MB, whatever may be kept: the result must not depend on the memory at hand.
-    let wanted = max(1, min(Self.learnedPositions, (512 << 20) / (4 * (groups * depth + channels))))
-    let each = max(1, min(patches.positions, (wanted + walk.samples.count - 1) / walk.samples.count))
-    let total = each * walk.samples.count
+    let (used, each) = Self.drawn(
+      samples: walk.samples.count, positions: patches.positions, floats: groups * depth + channels)
+    let total = each * used
     var order = Array(0..<total)
     var generator = SeededGenerator(seed: walk.options.seed, index, -1)
     for place in stride(from: total - 1, to: 0, by: -1) {
@@ -90,13 +98,14 @@ extension LayerWork {
     let inputs = SharedFloats(count: total * groups * depth)
     let results = SharedFloats(count: total * channels)
     // A sum of the inputs for each sample, added up in their order.
-    let sums = SharedFloats(count: walk.samples.count * groups * depth)
-    let floatSums = SharedFloats(count: walk.samples.count * groups * depth)
+    let sums = SharedFloats(count: used * groups * depth)
+    let floatSums = SharedFloats(count: used * groups * depth)
     @Sendable func positions(_ rank: Int) -> [Int] {
       var generator = SeededGenerator(seed: seed, number, rank)
       return patches.chosen(each, &generator)
     }
-    try runner.forEach([layer.input], upTo: layer.node) { (rank: Int, values: [Bytes]) throws(Diagnostic) in
+    try runner.forEach([layer.input], upTo: layer.node, first: used) {
+      (rank: Int, values: [Bytes]) throws(Diagnostic) in
       let ready = values[0].aligned(to: 4)
       let chosen = positions(rank)
       let sum = sums.base + rank * groups * depth
@@ -115,7 +124,7 @@ extension LayerWork {
       }
       withExtendedLifetime(ready) {}
     }
-    try floatRunner.forEach([float.input, float.result], upTo: float.lastNode + 1) {
+    try floatRunner.forEach([float.input, float.result], upTo: float.lastNode + 1, first: used) {
       (rank: Int, values: [Bytes]) throws(Diagnostic) in
       let (ready, made) = (values[0].aligned(to: 4), values[1].aligned(to: 4))
       let chosen = positions(rank)
@@ -143,8 +152,8 @@ extension LayerWork {
     }
     return LayerRows(
       count: total, depth: depth, channels: channels, inputs: inputs, results: results,
-      means: sums.means(samples: walk.samples.count, of: groups * depth, rows: total),
-      floatMeans: floatSums.means(samples: walk.samples.count, of: groups * depth, rows: total))
+      means: sums.means(samples: used, of: groups * depth, rows: total),
+      floatMeans: floatSums.means(samples: used, of: groups * depth, rows: total))
   }
 }
 

@@ -76,14 +76,16 @@ final class StageRunner {
     cut = end
   }
 
-  /// Calls `body` on some threads with tensors of every sample, computed by the nodes before `end`.
+  /// Calls `body` on some threads with tensors of every sample, or of the first ones in their canonical
+  /// order, computed by the nodes before `end`.
   func forEach(
-    _ tensors: [TensorID], upTo end: Int,
+    _ tensors: [TensorID], upTo end: Int, first count: Int = .max,
     _ body: @Sendable (_ rank: Int, _ values: [Bytes]) throws(Diagnostic) -> Void
   ) throws(Diagnostic) {
     let stage = try Stage(self, tensors, end)
     try samples.forEach(worker: stage.makeWorker) {
       (worker: any PlanWorker, rank: Int) throws(Diagnostic) in
+      guard rank < count else { return }
       try body(rank, try stage.values(rank, worker))
     }
   }

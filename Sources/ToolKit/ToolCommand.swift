@@ -82,8 +82,12 @@ public enum ToolProgram {
     guard !(error is ExitCode), Root.exitCode(for: error) == .validationFailure else {
       Root.exit(withError: error)
     }
-    let usage = Diagnostic(
-      "usage", Root.message(for: error), hint: "\(name) --help lists the options", kind: .usage)
+    let message = Root.message(for: error)
+    let hint =
+      message.hasPrefix("Missing value for")
+      ? "\(name) --help lists the options; a value that begins with a dash is joined to its option, --name=-1"
+      : "\(name) --help lists the options"
+    let usage = Diagnostic("usage", message, hint: hint, kind: .usage)
     DiagnosticPrinter(program: name).report(usage)
     Root.exit(withError: ExitCode.validationFailure)
   }

@@ -27,6 +27,16 @@ import Testing
     return options
   }
 
+  /// Memory does not grow with the samples: neither where a position holds much nor where a sample has one.
+  @Test(arguments: [(16, 196, 600), (100_000, 1, 25_000), (100_000, 3136, 64), (1, 1, 1 << 30), (3, 50_000, 9)])
+  func learnedPositions(samples: Int, positions: Int, floats: Int) {
+    let drawn = LayerWork.drawn(samples: samples, positions: positions, floats: floats)
+    #expect((1...samples).contains(drawn.samples) && (1...positions).contains(drawn.positions))
+    let total = drawn.samples * drawn.positions
+    #expect(total == 1 || 4 * total * floats <= 2 * (512 << 20))
+    #expect(total >= min(samples * positions, 16_000, (512 << 20) / (4 * floats) / 2))
+  }
+
   private func recover(
     _ graph: Graph, _ quantizer: QuantizerOptions, _ options: RecoveryOptions, jobs: Int = 1, order: [Int]? = nil,
     cache: Int = 1 << 30, checkpoint: Checkpoint? = nil

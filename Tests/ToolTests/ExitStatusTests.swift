@@ -70,6 +70,7 @@ struct ExitStatusTests {
       "qconvert -i @/digits.onnx -o x.dlc --onnx_define_symbol N 1 --warnings-as-errors", 1,
       "warnings-as-errors"),
     Example("qquantize -i d.dlc", 64, "One of --input_list"),
+    Example("qquantize -i d.dlc -l a --seed -3", 64, "--name=-1"),
     Example("qquantize -i d.dlc -l a --load_stats b", 64, "exclude each other"),
     Example("qquantize -i d.dlc -l a --act_bw 4", 64, "must be 8 or 16"),
     Example("qquantize -i d.dlc -l a --weight_bw 5", 64, "must be 4, 8 or 16"),
