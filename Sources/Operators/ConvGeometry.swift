@@ -82,6 +82,8 @@ public func inThreeAxes(_ shape: [Int]) -> [Int] {
 /// and each further one `step` behind.
 @inlinable @inline(__always)
 public func taps(_ start: Int, _ step: Int, _ count: Int, _ size: Int) -> Range<Int> {
+  // Inside of the volume all of them, without a division.
+  if start >= 0, start + (count - 1) * step < size { return 0..<count }
   let end = start >= size ? 0 : min(count, (size - 1 - start) / step + 1)
   let first = start >= 0 ? 0 : (-start + step - 1) / step
   return first..<max(first, end)
