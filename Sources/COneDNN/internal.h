@@ -23,12 +23,24 @@ void *qdnn_internal_allocate(size_t bytes, slab **owner);
 /// Gives back one piece of a slab; NULL is ignored.
 void qdnn_internal_free(slab *owner);
 
-/// A constant a primitive owns: packed numbers and oneDNN's view of them.
+/// A piece that several primitives may hold.
+typedef struct shared_piece shared_piece;
+
+/// Puts a piece that is written and never changes again among those that are shared. Where one of the same bytes
+/// is there, the piece is given back and `*storage` is that one; true then. `*record` is NULL where there is
+/// nothing to share or no memory to note it; the owner frees the piece then, else the record.
+bool qdnn_internal_share(void **storage, size_t bytes, slab **owner, shared_piece **record);
+
+/// Ends the use of a shared piece; NULL is ignored.
+void qdnn_internal_unshare(shared_piece *record);
+
+/// A constant a primitive holds: packed numbers and oneDNN's view of them.
 typedef struct constant {
   int argument;  // DNNL_ARG_...
   void *storage;
   slab *owner;
-  size_t bytes;
+  shared_piece *record;
+  size_t bytes;  // 0 where another primitive has packed them before
   dnnl_memory_t memory;
 } constant;
 

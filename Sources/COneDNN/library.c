@@ -290,9 +290,16 @@ static dnnl_status_t add_constant(qdnn_primitive *primitive, dnnl_engine_t engin
   }
   if (dnnl_memory_desc_equal(source->plain, wanted)) {
     memcpy(target->storage, source->values, target->bytes);
-    return dnnl_success;
+  } else {
+    status = reorder(engine, source, wanted, target->memory);
   }
-  return reorder(engine, source, wanted, target->memory);
+  // Layers that share their weights share what is packed of them.
+  if (status == dnnl_success &&
+      qdnn_internal_share(&target->storage, target->bytes, &target->owner, &target->record)) {
+    target->bytes = 0;
+    status = dnnl_memory_set_data_handle(target->memory, target->storage);
+  }
+  return status;
 }
 
 const numbers qdnn_internal_floats = {dnnl_f32, dnnl_f32, dnnl_f32, dnnl_f32, NULL, 0, 0};
@@ -401,7 +408,11 @@ void qdnn_primitive_destroy(qdnn_primitive *primitive) {
     if (primitive->constants[i].memory != NULL) {
       dnnl_memory_destroy(primitive->constants[i].memory);
     }
-    qdnn_internal_free(primitive->constants[i].owner);
+    if (primitive->constants[i].record != NULL) {
+      qdnn_internal_unshare(primitive->constants[i].record);
+    } else {
+      qdnn_internal_free(primitive->constants[i].owner);
+    }
   }
   free(primitive);
 }

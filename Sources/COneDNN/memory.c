@@ -2,11 +2,14 @@
 // entries of the processor's table of pages.
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "internal.h"
 
 enum {
+  buckets = 1024,
+  least_shared = 16 << 10,  // smaller pieces are not worth the look
   line = 64,
   page = 2 << 20,        // what Linux calls a huge page
   slab_bytes = 32 << 20  // untouched pages cost nothing
@@ -91,6 +94,87 @@ void qdnn_internal_free(slab *owner) {
     release(owner);
   }
   pthread_mutex_unlock(&lock);
+}
+
+struct shared_piece {
+  void *bytes;
+  size_t count;
+  uint64_t hash;
+  slab *owner;
+  ptrdiff_t users;
+  shared_piece *next;
+};
+
+static shared_piece *shared[buckets];
+
+/// Of some of the bytes: what is alike is compared in full before it counts as the same.
+static uint64_t sampled_hash(const unsigned char *bytes, size_t count) {
+  uint64_t hash = 0xcbf29ce484222325u ^ count;
+  const size_t step = count / 256 < sizeof(uint64_t) ? sizeof(uint64_t) : count / 256;
+  for (size_t place = 0; place + sizeof(uint64_t) <= count; place += step) {
+    uint64_t word;
+    memcpy(&word, bytes + place, sizeof word);
+    hash = (hash ^ word) * 0x100000001b3u;
+    hash ^= hash >> 29;
+  }
+  return hash;
+}
+
+bool qdnn_internal_share(void **storage, size_t bytes, slab **owner, shared_piece **record) {
+  *record = NULL;
+  if (bytes < least_shared) {
+    return false;
+  }
+  const uint64_t hash = sampled_hash(*storage, bytes);
+  shared_piece **bucket = &shared[hash % buckets];
+  pthread_mutex_lock(&lock);
+  for (shared_piece *known = *bucket; known != NULL; known = known->next) {
+    if (known->hash != hash || known->count != bytes || memcmp(known->bytes, *storage, bytes) != 0) {
+      continue;
+    }
+    known->users += 1;
+    // Cut last, the piece can be cut again; the other ones in the slab keep it open.
+    const size_t size = (bytes + line - 1) & ~(size_t)(line - 1);
+    if ((char *)*storage + size == (char *)(*owner)->base + (*owner)->used) {
+      (*owner)->used -= size;
+    }
+    slab *left = *owner;
+    *storage = known->bytes;
+    *owner = known->owner;
+    *record = known;
+    pthread_mutex_unlock(&lock);
+    qdnn_internal_free(left);
+    return true;
+  }
+  shared_piece *made = malloc(sizeof *made);
+  if (made != NULL) {
+    *made = (shared_piece){*storage, bytes, hash, *owner, 1, *bucket};
+    *bucket = made;
+    *record = made;
+  }
+  pthread_mutex_unlock(&lock);
+  return false;
+}
+
+void qdnn_internal_unshare(shared_piece *record) {
+  if (record == NULL) {
+    return;
+  }
+  pthread_mutex_lock(&lock);
+  record->users -= 1;
+  const bool is_last = record->users == 0;
+  if (is_last) {
+    shared_piece **place = &shared[record->hash % buckets];
+    while (*place != record) {
+      place = &(*place)->next;
+    }
+    *place = record->next;
+  }
+  pthread_mutex_unlock(&lock);
+  if (is_last) {
+    qdnn_internal_free(record->owner);
+    free(record);
+  }
 }
 
 void *qdnn_pages_allocate(size_t bytes) {

@@ -1,8 +1,8 @@
 import IR
 import Operators
 
-/// Turns `layer(x, W) + constant`, a value a channel, into a layer with that bias, and products with a
-/// constant matrix into FullyConnected.
+/// Turns `layer(x, W) + constant`, a value a channel or one for all, into a layer with that bias (a difference
+/// likewise), and products with a constant matrix into FullyConnected.
 public struct FuseBias: Pass {
   public let name = "fuse-bias"
   public let summary = "MatMul (or another layer) + Add of a constant becomes a layer with bias"
@@ -17,25 +17,29 @@ public struct FuseBias: Pass {
     let border = Set(graph.outputs)
     var dropped = Set<Int>()
     var names = NameTable(graph)
-    for (index, node) in graph.nodes.enumerated() where node.op is ElementWiseAdd {
-      for (layerSlot, constantSlot) in [(0, 1), (1, 0)] {
+    for (index, node) in graph.nodes.enumerated()
+    where node.op is ElementWiseAdd || node.op is ElementWiseSubtract {
+      let isSum = node.op is ElementWiseAdd
+      for (layerSlot, constantSlot) in isSum ? [(0, 1), (1, 0)] : [(0, 1)] {
         guard let input = node.inputs[layerSlot], let added = node.inputs[constantSlot],
           !border.contains(input), readers[input.index].count == 1,
           let layerID = producers[input.index],
           let value = graph[added].constant, value.type.element == .float32,
           graph[layerID].op.quantization.input(2) == .bias,
           case .weight = graph[layerID].op.quantization.input(1), !(graph[layerID].op is Batchnorm),
-          let channels = graph[input].type.shape.last, value.type.shape.last == channels,
-          value.type.count == channels, value.type.rank <= graph[input].type.rank
+          let channels = graph[input].type.shape.last, value.type.rank <= graph[input].type.rank,
+          value.type.count == 1 || (value.type.count == channels && value.type.shape.last == channels)
         else { continue }
+        let given = value.floats().map { isSum ? $0 : -$0 }
+        let addend = given.count == channels ? given : Array(repeating: given[0], count: channels)
         let layer = graph[layerID]
         let old = layer.inputs.count > 2 ? layer.inputs[2] : nil
         // A bias of the source with a grid of its own stays what it is.
         if let old, graph[old].constant == nil || graph[old].state != .open { continue }
         let base = old.flatMap { graph[$0].constant?.floats() }
-        let sum = base.map { zip($0, value.floats()).map { $0 + $1 } } ?? value.floats()
+        let sum = base.map { zip($0, addend).map { $0 + $1 } } ?? addend
         let constant = Constant(sum, shape: [channels])
-        let reuse = old == nil && readers[added.index].count == 1
+        let reuse = old == nil && readers[added.index].count == 1 && isSum && given.count == channels
         let bias: TensorID
         if reuse {
           bias = added
@@ -52,7 +56,7 @@ public struct FuseBias: Pass {
         graph[layerID].outputs = node.outputs
         if let old = graph.batchNorms.removeValue(forKey: graph[input].name), let output = node.outputs.first {
           graph.batchNorms[graph[output].name] = BatchNormStatistics(
-            beta: zip(old.beta, value.floats()).map { $0 + $1 }, gamma: old.gamma)
+            beta: zip(old.beta, addend).map { $0 + $1 }, gamma: old.gamma)
         }
         graph.folded[graph[input].name] = "inside \(layer.name), before its bias"
         dropped.insert(index)

@@ -24,7 +24,7 @@ public struct Pipeline: Sendable {
     FoldBatchNorm(), FuseBias(), FoldLayerScale(), FuseBiasAgain(),
     FoldPadding(), FuseLayerNorm(), FuseGelu(), CanonicalizeActivations(), AbsorbQuantization(),
     FlattenIntoWeights(), SimplifyReshapes(), FoldSlices(), MergeDuplicates(), FoldFactors(),
-    RemoveDeadCode(), RestoreNames(),
+    FoldInputScale(), RemoveDeadCode(), RestoreNames(),
   ])
 
   /// Runs all passes; `observe` sees the graph after each. A graph that does not verify after a pass is

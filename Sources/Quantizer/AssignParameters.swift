@@ -87,9 +87,19 @@ extension Assigner {
     }
   }
 
-  /// Takes NaN and infinities out of constants: zero, or the largest finite value of that sign.
+  /// Takes NaN and infinities out of constants: zero, or the largest finite value of that sign. One that is wholly
+  /// NaN marks places without a value (a Where puts it there); as a weight it is an error.
   mutating func skipNonfiniteConstants() throws(Diagnostic) {
     var failures: [Diagnostic] = []
+    var parameters = Set<TensorID>()
+    for node in graph.nodes {
+      for case (let slot, let id?) in node.inputs.enumerated() {
+        switch node.op.quantization.input(slot) {
+        case .weight, .bias: parameters.insert(id)
+        case .activation, .unquantized: break
+        }
+      }
+    }
     for index in graph.tensors.indices where graph.tensors[index].type.element == .float32 {
       guard let constant = graph.tensors[index].constant else { continue }
       var values = constant.floats()
@@ -97,7 +107,8 @@ extension Assigner {
       values.withUnsafeBufferPointer { seen.observe($0) }
       guard seen.nonFinite > 0 else { continue }
       let name = graph.tensors[index].name
-      guard seen.hasRange else {
+      let isFill = values.allSatisfy(\.isNaN) && !parameters.contains(TensorID(index))
+      guard seen.hasRange || isFill else {
         failures.append(
           Diagnostic(
             "non-finite-weight", "all \(seen.count) values are NaN or infinite", at: .init(tensor: name),

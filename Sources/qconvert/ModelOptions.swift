@@ -152,7 +152,10 @@ struct ModelOptions: ParsableArguments {
     var found: [TensorID] = []
     for name in outputs {
       let names = [name, graph.aliases[name]]
-      let tensor = graph.tensors.firstIndex { names.contains($0.name) && $0.constant == nil }
+      let tensor = graph.tensors.indices.first {
+        names.contains(graph.tensors[$0].name)
+          && (graph.tensors[$0].constant == nil || graph.outputs.contains(TensorID($0)))
+      }
       if let tensor {
         found.append(TensorID(tensor))
       } else if let node = graph.nodes.first(where: { $0.name == name }) {
