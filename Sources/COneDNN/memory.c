@@ -93,6 +93,15 @@ void qdnn_internal_free(slab *owner) {
   pthread_mutex_unlock(&lock);
 }
 
+void *qdnn_constant_allocate(size_t bytes, void **owner) {
+  slab *run = NULL;
+  void *piece = qdnn_internal_allocate(bytes, &run);
+  *owner = run;
+  return piece;  // pieces are never used twice, so they are zero as the system gave them
+}
+
+void qdnn_constant_free(void *owner) { qdnn_internal_free(owner); }
+
 void *qdnn_pages_allocate(size_t bytes) {
   if (bytes < 2 * (size_t)page) {
     return bytes > SIZE_MAX - line ? NULL : aligned_alloc(line, bytes == 0 ? line : (bytes + line - 1) & ~(size_t)(line - 1));
