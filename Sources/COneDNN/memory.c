@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "internal.h"
 
@@ -76,6 +77,15 @@ void *qdnn_internal_allocate(size_t bytes, slab **owner) {
   *owner = current;
   pthread_mutex_unlock(&lock);
   return piece;
+}
+
+void qdnn_internal_discard(const void *start, size_t bytes) {
+  const uintptr_t unit = (uintptr_t)sysconf(_SC_PAGESIZE);
+  const uintptr_t first = ((uintptr_t)start + unit - 1) / unit * unit;
+  const uintptr_t end = ((uintptr_t)start + bytes) / unit * unit;
+  if (first < end) {
+    madvise((void *)first, end - first, MADV_DONTNEED);
+  }
 }
 
 void qdnn_internal_free(slab *owner) {

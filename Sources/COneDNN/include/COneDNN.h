@@ -222,7 +222,8 @@ qdnn_primitive *QDNN_NULLABLE qdnn_pool_create(qdnn_pooling pooling, ptrdiff_t r
 /// Layouts of the operands of a matmul; flags to be or-ed.
 enum {
   qdnn_matmul_transpose_a = 1,  ///< A is stored [batch_a, K, M]
-  qdnn_matmul_transpose_b = 2   ///< B is stored [batch_b, N, K]
+  qdnn_matmul_transpose_b = 2,  ///< B is stored [batch_b, N, K]
+  qdnn_matmul_mapped_b = 4      ///< B lies in a file mapped read-only: its pages are given back as they are packed
 };
 
 /// Matrix multiplication: dst[i] = A[i] * B[i] + bias for every i of the batch. All sizes > 0.
