@@ -351,6 +351,26 @@ CLONES void qint_accumulate(int32_t *restrict sums, const uint8_t *restrict row,
   }
 }
 
+CLONES void qint_weigh(const uint8_t *restrict codes, ptrdiff_t count, int32_t zero, float weight,
+                       int adds, float *restrict line) {
+  if (adds) {
+    for (ptrdiff_t i = 0; i < count; i++) {
+      line[i] = line[i] + weight * (float)((int32_t)codes[i] - zero);
+    }
+  } else {
+    for (ptrdiff_t i = 0; i < count; i++) {
+      line[i] = weight * (float)((int32_t)codes[i] - zero);
+    }
+  }
+}
+
+CLONES void qint_round(const float *restrict x, ptrdiff_t count, float factor, float zero_point,
+                       float low, float high, uint8_t *restrict out) {
+  for (ptrdiff_t i = 0; i < count; i++) {
+    out[i] = rounded(x[i] * factor + zero_point, low, high);
+  }
+}
+
 CLONES void qint_quantize(const float *restrict x, ptrdiff_t count, float scale, float lowest,
                           float highest, int32_t zero_point, uint8_t *restrict out) {
   for (ptrdiff_t i = 0; i < count; i++) {

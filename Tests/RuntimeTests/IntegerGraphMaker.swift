@@ -267,8 +267,12 @@ struct IntegerGraphMaker {
       op = StridedSlice(begin: [0, 3, 0, 1], size: [2, 2, shape[2], 3], step: [1, -2, 1, 1])
       isTied = chance(50)
     case 16:
-      op = Resize(shape: [2, shape[1] * 2, shape[2] * 3, shape[3]], interpolation: .nearest)
-      isTied = chance(50)
+      let (isNearest, columns) = (chance(40), chance(30) ? shape[2] : shape[2] * 3)
+      let kind: Interpolation = isNearest ? .nearest : chance(70) ? .linear : .cubic
+      op = Resize(
+        shape: [2, chance(20) ? shape[1] : shape[1] + 5, columns, shape[3]], interpolation: kind,
+        antialias: !isNearest && chance(20))
+      isTied = isNearest && chance(50)
     case 17:
       op = DepthToSpace(blockSize: [2, 2], mode: chance(50) ? .depthFirst : .columnFirst)
       isTied = true
@@ -282,8 +286,12 @@ struct IntegerGraphMaker {
       (op, more) = (MatMul(transposeIn1: true), [input(factor)])
     case 24: (op, more) = (MatMul(), [input([1, shape[1], shape[3], pick(1...150)])])
     case 25:
-      op = ResizeNearestNeighbor(size: [shape[1] * 2, shape[2] + 3])
-      isTied = chance(50)
+      let isNearest = chance(50)
+      op =
+        isNearest
+        ? ResizeNearestNeighbor(size: [shape[1] * 2, shape[2] + 3])
+        : ResizeBilinear(size: [shape[1] * 2, shape[2] - 1], alignCorners: chance(50))
+      isTied = isNearest && chance(50)
     case 28: op = LogSoftmax(axis: chance(50) ? 3 : 1)
     case 26: (op, more) = (Batchnorm(), [parameter([shape[3]]), parameter([shape[3]])])
     case 27:

@@ -121,6 +121,12 @@ void qint_maximum(uint8_t *out, const uint8_t *row, ptrdiff_t step, ptrdiff_t pi
 /// sums += row.
 void qint_accumulate(int32_t *sums, const uint8_t *row, ptrdiff_t count);
 
+/// line = weight * float(code - zero), or line + that where `adds` is not 0.
+void qint_weigh(const uint8_t *codes, ptrdiff_t count, int32_t zero, float weight, int adds, float *line);
+
+/// round(clamp(x * factor + zero_point, low, high)).
+void qint_round(const float *x, ptrdiff_t count, float factor, float zero_point, float low, float high, uint8_t *out);
+
 /// round(clamp(x / scale, lowest, highest)) + zero_point; NaN gives `lowest`. |lowest| and |highest|
 /// are whole and below 2^22.
 void qint_quantize(const float *x, ptrdiff_t count, float scale, float lowest, float highest,
