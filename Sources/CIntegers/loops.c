@@ -1,6 +1,9 @@
 #include "CIntegers.h"
 
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #pragma STDC FP_CONTRACT OFF
 
@@ -127,7 +130,62 @@ INLINE void combine_any(qint_binary kind, qint_operand a, qint_operand b, ptrdif
   }
 }
 
-CLONES void qint_combine(qint_binary kind, qint_operand a, qint_operand b, ptrdiff_t count,
+#if defined(__x86_64__)
+#define WIDE __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl")))
+
+WIDE INLINE __m512 distances(const uint8_t *codes, __m512i zero) {
+  const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)codes));
+  return _mm512_cvtepi32_ps(_mm512_sub_epi32(wide, zero));
+}
+
+/// Sums of whole blocks of 64 codes; returns how many codes it took. Packing with saturation is what compilers do
+/// not find.
+WIDE static ptrdiff_t add_wide(qint_operand a, qint_operand b, ptrdiff_t count, float zero_point, float low,
+                               float high, uint8_t *out) {
+  const __m512i a_zero = _mm512_set1_epi32(a.zero), b_zero = _mm512_set1_epi32(b.zero);
+  const __m512 a_scale = _mm512_set1_ps(a.scale), b_scale = _mm512_set1_ps(b.scale);
+  const __m512 shift = _mm512_set1_ps(zero_point), bottom = _mm512_set1_ps(low), top = _mm512_set1_ps(high);
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  ptrdiff_t i = 0;
+  for (; i + 64 <= count; i += 64) {
+    __m512i parts[4];
+    for (int k = 0; k < 4; k++) {
+      const __m512 x = _mm512_mul_ps(distances(a.codes + i + 16 * k, a_zero), a_scale);
+      const __m512 y = _mm512_mul_ps(distances(b.codes + i + 16 * k, b_zero), b_scale);
+      const __m512 sum = _mm512_add_ps(_mm512_add_ps(x, y), shift);
+      parts[k] = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(sum, bottom), top));
+    }
+    const __m512i words = _mm512_packs_epi32(parts[0], parts[1]), others = _mm512_packs_epi32(parts[2], parts[3]);
+    _mm512_storeu_si512(out + i, _mm512_permutexvar_epi32(order, _mm512_packus_epi16(words, others)));
+  }
+  return i;
+}
+
+static int has_wide(void) {
+  return __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
+         && __builtin_cpu_supports("avx512vl");
+}
+
+static ptrdiff_t add_fast(qint_operand a, qint_operand b, ptrdiff_t count, float zero_point, float low,
+                          float high, uint8_t *out) {
+  const int is_dense = a.step == 1 && b.step == 1;
+  return is_dense && has_wide() ? add_wide(a, b, count, zero_point, low, high, out) : 0;
+}
+#else
+static ptrdiff_t add_fast(qint_operand a, qint_operand b, ptrdiff_t count, float zero_point, float low,
+                          float high, uint8_t *out) {
+  (void)a, (void)b, (void)count, (void)zero_point, (void)low, (void)high, (void)out;
+  return 0;
+}
+#endif
+
+/// What is left of an operand behind `count` codes.
+static qint_operand behind(qint_operand operand, ptrdiff_t count) {
+  operand.codes += count * operand.step;
+  return operand;
+}
+
+CLONES static void combine_all(qint_binary kind, qint_operand a, qint_operand b, ptrdiff_t count,
                          float zero_point, float low, float high, uint8_t *out) {
   switch (kind) {
     case qint_binary_sum:
@@ -146,6 +204,14 @@ CLONES void qint_combine(qint_binary kind, qint_operand a, qint_operand b, ptrdi
       combine_any(qint_binary_quotient, a, b, count, zero_point, low, high, out);
       break;
   }
+}
+
+void qint_combine(qint_binary kind, qint_operand a, qint_operand b, ptrdiff_t count,
+                  float zero_point, float low, float high, uint8_t *out) {
+  const ptrdiff_t done =
+      kind == qint_binary_sum ? add_fast(a, b, count, zero_point, low, high, out) : 0;
+  combine_all(kind, behind(a, done), behind(b, done), count - done, zero_point, low, high,
+              out + done);
 }
 
 CLONES void qint_moments(const uint8_t *restrict codes, ptrdiff_t count, int32_t zero,
@@ -264,15 +330,44 @@ CLONES void qint_transpose(const uint8_t *in, ptrdiff_t count, ptrdiff_t rows, p
   }
 }
 
-CLONES void qint_maximum(uint8_t *restrict out, const uint8_t *restrict row, ptrdiff_t count) {
-  for (ptrdiff_t i = 0; i < count; i++) {
-    out[i] = out[i] > row[i] ? out[i] : row[i];
+CLONES void qint_maximum(uint8_t *restrict out, const uint8_t *restrict row, ptrdiff_t step,
+                         ptrdiff_t pixels, ptrdiff_t channels) {
+  if (step == channels) {
+    channels *= pixels;
+    pixels = 1;
+  }
+  for (ptrdiff_t x = 0; x < pixels; x++) {
+    for (ptrdiff_t i = 0; i < channels; i++) {
+      out[i] = out[i] > row[i] ? out[i] : row[i];
+    }
+    out += channels;
+    row += step;
   }
 }
 
 CLONES void qint_accumulate(int32_t *restrict sums, const uint8_t *restrict row, ptrdiff_t count) {
   for (ptrdiff_t i = 0; i < count; i++) {
     sums[i] += row[i];
+  }
+}
+
+CLONES void qint_weigh(const uint8_t *restrict codes, ptrdiff_t count, int32_t zero, float weight,
+                       int adds, float *restrict line) {
+  if (adds) {
+    for (ptrdiff_t i = 0; i < count; i++) {
+      line[i] = line[i] + weight * (float)((int32_t)codes[i] - zero);
+    }
+  } else {
+    for (ptrdiff_t i = 0; i < count; i++) {
+      line[i] = weight * (float)((int32_t)codes[i] - zero);
+    }
+  }
+}
+
+CLONES void qint_round(const float *restrict x, ptrdiff_t count, float factor, float zero_point,
+                       float low, float high, uint8_t *restrict out) {
+  for (ptrdiff_t i = 0; i < count; i++) {
+    out[i] = rounded(x[i] * factor + zero_point, low, high);
   }
 }
 

@@ -20,6 +20,9 @@ typedef struct slab slab;
 /// there is none.
 void *qdnn_internal_allocate(size_t bytes, slab **owner);
 
+/// Lets the system have the pages wholly inside of mapped bytes; they are read again where they are needed.
+void qdnn_internal_discard(const void *start, size_t bytes);
+
 /// Gives back one piece of a slab; NULL is ignored.
 void qdnn_internal_free(slab *owner);
 
@@ -63,6 +66,7 @@ typedef struct constant_source {
   int argument;                     // DNNL_ARG_...
   const dnnl_memory_desc_t *plain;  // the layout of `values`
   const void *values;
+  bool is_mapped;  // in a file mapped read-only: pages are given back once they were read
 } constant_source;
 
 /// The types of an operation's numbers, and what its sums are multiplied by.

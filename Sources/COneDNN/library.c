@@ -273,6 +273,44 @@ static dnnl_status_t reorder(dnnl_engine_t engine, const constant_source *source
   return status;
 }
 
+/// The same for a large matrix in a mapped file, a slice after the other, so that little of it is in memory beside
+/// what has been packed. Not implemented where the layout cannot be cut.
+static dnnl_status_t reorder_in_slices(dnnl_engine_t engine, const constant_source *source,
+                                       const dnnl_memory_desc_t *wanted, void *storage) {
+  enum { slice_bytes = 16 << 20, unit = 64 };
+  const dnnl_memory_desc_t *plain = source->plain;
+  if (!source->is_mapped || plain->ndims != 2 || plain->format_kind != dnnl_blocked) {
+    return dnnl_unimplemented;
+  }
+  const dnnl_dim_t *strides = plain->format_desc.blocking.strides;
+  const int axis = strides[0] >= strides[1] ? 0 : 1;  // along which slices are neighbours in the file
+  const size_t line = (size_t)strides[axis] * sizeof(float);
+  const dnnl_dim_t count = (dnnl_dim_t)(slice_bytes / (line * unit) + 1) * unit;
+  dnnl_status_t status = dnnl_success;
+  for (dnnl_dim_t first = 0; status == dnnl_success && first < plain->dims[axis]; first += count) {
+    const dnnl_dim_t taken = count < plain->dims[axis] - first ? count : plain->dims[axis] - first;
+    dnnl_dims_t sizes = {plain->dims[0], plain->dims[1]}, offsets = {0, 0};
+    sizes[axis] = taken;
+    offsets[axis] = first;
+    dnnl_memory_desc_t from, to;
+    dnnl_memory_t target = NULL;
+    if (dnnl_memory_desc_init_submemory(&from, plain, sizes, offsets) != dnnl_success
+        || dnnl_memory_desc_init_submemory(&to, wanted, sizes, offsets) != dnnl_success) {
+      return dnnl_unimplemented;
+    }
+    status = dnnl_memory_create(&target, &to, engine, storage);
+    if (status == dnnl_success) {
+      const constant_source slice = {source->argument, &from, source->values, true};
+      status = reorder(engine, &slice, &to, target);
+    }
+    if (target != NULL) {
+      dnnl_memory_destroy(target);
+    }
+    qdnn_internal_discard((const char *)source->values + (size_t)first * line, (size_t)taken * line);
+  }
+  return status;
+}
+
 /// Packs a constant into the layout `wanted` and gives it to the primitive.
 static dnnl_status_t add_constant(qdnn_primitive *primitive, dnnl_engine_t engine,
                                   const constant_source *source, const dnnl_memory_desc_t *wanted) {
@@ -291,7 +329,10 @@ static dnnl_status_t add_constant(qdnn_primitive *primitive, dnnl_engine_t engin
   if (dnnl_memory_desc_equal(source->plain, wanted)) {
     memcpy(target->storage, source->values, target->bytes);
   } else {
-    status = reorder(engine, source, wanted, target->memory);
+    status = reorder_in_slices(engine, source, wanted, target->storage);
+    if (status != dnnl_success) {
+      status = reorder(engine, source, wanted, target->memory);
+    }
   }
   // Layers that share their weights share what is packed of them.
   if (status == dnnl_success &&
@@ -373,7 +414,7 @@ qdnn_primitive *qdnn_internal_build_scaled(const char *operation, const_dnnl_op_
                  : dnnl_invalid_arguments;
     if (status == dnnl_success) {
       const constant_source source = {DNNL_ARG_ATTR_MULTIPLE_POST_OP((int)i) | DNNL_ARG_SRC_1, &values,
-                                      post_ops[i].values};
+                                      post_ops[i].values, false};
       status = add_constant(primitive, engine, &source, &values);
     }
   }

@@ -64,10 +64,11 @@ qdnn_primitive *qdnn_matmul_create(ptrdiff_t batch_a, ptrdiff_t batch_b, ptrdiff
   constant_source constants[2];
   int count = 0;
   if (constant_b != NULL) {
-    constants[count++] = (constant_source){DNNL_ARG_WEIGHTS, &b, constant_b};
+    constants[count++] = (constant_source){
+        DNNL_ARG_WEIGHTS, &b, constant_b, (layout & qdnn_matmul_mapped_b) != 0};
   }
   if (bias != NULL) {
-    constants[count++] = (constant_source){DNNL_ARG_BIAS, &bias_descriptor, bias};
+    constants[count++] = (constant_source){DNNL_ARG_BIAS, &bias_descriptor, bias, false};
   }
   return qdnn_internal_build_primitive("matmul", &descriptor, post_ops, post_op_count,
                                        constant_b == NULL, constants, count, failure);
@@ -108,8 +109,8 @@ qdnn_primitive *qdnn_integer_matmul_create(ptrdiff_t m, ptrdiff_t k, ptrdiff_t n
     return NULL;
   }
   const constant_source constants[2] = {
-      {DNNL_ARG_WEIGHTS, &b, weights},
-      {DNNL_ARG_BIAS, &bias, has_bias ? output->bias : NULL},
+      {DNNL_ARG_WEIGHTS, &b, weights, false},
+      {DNNL_ARG_BIAS, &bias, has_bias ? output->bias : NULL, false},
   };
   return qdnn_internal_build_scaled("matmul", &descriptor, &numbers,
                                     output == NULL ? NULL : output->post_ops,
@@ -199,10 +200,10 @@ qdnn_primitive *qdnn_layer_norm_create(ptrdiff_t rows, ptrdiff_t size, float eps
   constant_source constants[2];
   int count = 0;
   if (scale != NULL) {
-    constants[count++] = (constant_source){DNNL_ARG_SCALE, &channels, scale};
+    constants[count++] = (constant_source){DNNL_ARG_SCALE, &channels, scale, false};
   }
   if (shift != NULL) {
-    constants[count++] = (constant_source){DNNL_ARG_SHIFT, &channels, shift};
+    constants[count++] = (constant_source){DNNL_ARG_SHIFT, &channels, shift, false};
   }
   return qdnn_internal_build_primitive("layer normalization", &descriptor, NULL, 0, false,
                                        constants, count, failure);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "internal.h"
 
@@ -79,6 +80,15 @@ void *qdnn_internal_allocate(size_t bytes, slab **owner) {
   *owner = current;
   pthread_mutex_unlock(&lock);
   return piece;
+}
+
+void qdnn_internal_discard(const void *start, size_t bytes) {
+  const uintptr_t unit = (uintptr_t)sysconf(_SC_PAGESIZE);
+  const uintptr_t first = ((uintptr_t)start + unit - 1) / unit * unit;
+  const uintptr_t end = ((uintptr_t)start + bytes) / unit * unit;
+  if (first < end) {
+    madvise((void *)first, end - first, MADV_DONTNEED);
+  }
 }
 
 void qdnn_internal_free(slab *owner) {
@@ -176,6 +186,15 @@ void qdnn_internal_unshare(shared_piece *record) {
     free(record);
   }
 }
+
+void *qdnn_constant_allocate(size_t bytes, void **owner) {
+  slab *run = NULL;
+  void *piece = qdnn_internal_allocate(bytes, &run);
+  *owner = run;
+  return piece;  // pieces are never used twice, so they are zero as the system gave them
+}
+
+void qdnn_constant_free(void *owner) { qdnn_internal_free(owner); }
 
 void *qdnn_pages_allocate(size_t bytes) {
   if (bytes < 2 * (size_t)page) {

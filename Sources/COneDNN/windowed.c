@@ -145,8 +145,8 @@ static qdnn_primitive *create_conv(bool transposed, const numbers *numbers, ptrd
     return NULL;
   }
   const constant_source constants[2] = {
-      {DNNL_ARG_WEIGHTS, &plain, weights},
-      {DNNL_ARG_BIAS, &bias_descriptor, bias},
+      {DNNL_ARG_WEIGHTS, &plain, weights, false},
+      {DNNL_ARG_BIAS, &bias_descriptor, bias, false},
   };
   return qdnn_internal_build_scaled(operation, &descriptor, numbers, post_ops, post_op_count, false,
                                     constants, bias == NULL ? 1 : 2, failure);

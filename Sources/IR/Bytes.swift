@@ -58,6 +58,9 @@ public struct Bytes: @unchecked Sendable {
     window(from: start, count: length)?.discardPages()
   }
 
+  /// Whether the bytes lie in a file mapped read-only, so that ``discardPages()`` has an effect.
+  public var isMapped: Bool { owner is any PageOwner }
+
   private init(owner: AnyObject?, base: UnsafeRawPointer, count: Int) {
     self.owner = owner
     self.base = base

@@ -97,43 +97,80 @@ extension Encoding {
 
   /// The stored codes (signed storage shifted) of a dense float tensor, in ``storage``.
   public func quantized(_ values: [Float], shape: [Int]) -> Bytes {
+    values.withUnsafeBufferPointer { source in
+      quantized(source, shape: shape) { _ in }
+    }
+  }
+
+  /// The same for a constant. One in a mapped file is read where it lies, and its pages are given back on the way.
+  public func quantized(_ constant: Constant) -> Bytes {
+    guard constant.type.element == .float32 else { return quantized(constant.floats(), shape: constant.type.shape) }
+    let bytes = constant.materialized().aligned(to: MemoryLayout<Float>.alignment)
+    let step = 4 << 20
+    var given = 0
+    let result = quantized(
+      UnsafeBufferPointer(start: bytes.base.assumingMemoryBound(to: Float.self), count: bytes.count / 4),
+      shape: constant.type.shape
+    ) { end in
+      let read = end * MemoryLayout<Float>.stride
+      guard read - given >= step else { return }
+      bytes.discardPages(from: given, count: read - given)
+      given = read
+    }
+    if bytes.count >= 1 << 20 { constant.stored.discardPages() }
+    return result
+  }
+
+  /// `progress` is told up to which element `source` has been read, every now and then.
+  private func quantized(
+    _ source: UnsafeBufferPointer<Float>, shape: [Int], _ progress: (Int) -> Void
+  ) -> Bytes {
     let rows = GridRows(self, shape: shape)
-    return Bytes(count: values.count * storage.byteWidth) { target in
-      values.withUnsafeBufferPointer { source in
-        guard source.count == shape.reduce(1, *), let from = source.baseAddress else { return }
-        switch storage.byteWidth {
-        case 1: store(from, UInt8.self, target, rows, shape)
-        case 2: store(from, UInt16.self, target, rows, shape)
-        default: store(from, UInt32.self, target, rows, shape)
-        }
+    return Bytes(count: source.count * storage.byteWidth) { target in
+      guard source.count == shape.reduce(1, *), let from = source.baseAddress else { return }
+      switch storage.byteWidth {
+      case 1: store(from, UInt8.self, target, rows, shape, progress)
+      case 2: store(from, UInt16.self, target, rows, shape, progress)
+      default: store(from, UInt32.self, target, rows, shape, progress)
       }
     }
   }
 
   private func store<Code: FixedWidthInteger>(
     _ source: UnsafePointer<Float>, _ type: Code.Type, _ target: UnsafeMutableRawBufferPointer,
-    _ rows: GridRows?, _ shape: [Int]
+    _ rows: GridRows?, _ shape: [Int], _ progress: (Int) -> Void
   ) {
     guard let to = target.bindMemory(to: type).baseAddress else { return }
     let shift = storageShift
     if let rows {
-      rows.quantize(source, into: to, shift: shift)
+      rows.quantize(source, into: to, shift: shift, progress)
       return
     }
+    let piece = 1 << 20
     forEachChannelRun(shape: shape) { channel, start, count in
-      let grid = channels[channel]
-      guard let range = exactRange(of: grid) else {
-        for index in start..<(start + count) {
-          let code = grid.quantize(source[index], codeMin: codeMin, codeMax: codeMax) + shift
-          to[index] = Code(truncatingIfNeeded: code)
-        }
-        return
+      for first in stride(from: start, to: start + count, by: piece) {
+        let end = min(first + piece, start + count)
+        storeRun(source, to, first..<end, channels[channel], shift)
+        progress(end)
       }
-      let toStored = Int32(truncatingIfNeeded: shift - Int(grid.offset))
-      for index in start..<(start + count) {
-        let steps = wholeSteps(source[index] / grid.scale, range.lowest, range.highest)
-        to[index] = Code(truncatingIfNeeded: steps &+ toStored)
+    }
+  }
+
+  private func storeRun<Code: FixedWidthInteger>(
+    _ source: UnsafePointer<Float>, _ to: UnsafeMutablePointer<Code>, _ run: Range<Int>, _ grid: ScaleOffset,
+    _ shift: Int
+  ) {
+    guard let range = exactRange(of: grid) else {
+      for index in run {
+        let code = grid.quantize(source[index], codeMin: codeMin, codeMax: codeMax) + shift
+        to[index] = Code(truncatingIfNeeded: code)
       }
+      return
+    }
+    let toStored = Int32(truncatingIfNeeded: shift - Int(grid.offset))
+    for index in run {
+      let steps = wholeSteps(source[index] / grid.scale, range.lowest, range.highest)
+      to[index] = Code(truncatingIfNeeded: steps &+ toStored)
     }
   }
 
@@ -278,7 +315,8 @@ private struct GridRows {
   }
 
   func quantize<Code: FixedWidthInteger>(
-    _ source: UnsafePointer<Float>, into target: UnsafeMutablePointer<Code>, shift: Int
+    _ source: UnsafePointer<Float>, into target: UnsafeMutablePointer<Code>, shift: Int,
+    _ progress: (Int) -> Void
   ) {
     let shift = Int32(truncatingIfNeeded: shift)
     withTables { scales, lowest, highest, offsets in
@@ -289,6 +327,7 @@ private struct GridRows {
           let steps = wholeSteps(ratio, lowest[place], highest[place])
           to[index] = Code(truncatingIfNeeded: steps &- offsets[place] &+ shift)
         }
+        progress(first + length)
       }
     }
   }

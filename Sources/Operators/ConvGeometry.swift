@@ -35,6 +35,12 @@ public struct WindowGeometry: Sendable, Hashable {
   /// `[before, after]` of the first spatial axis, then of the next, flat.
   public var pads: [Int]
 
+  /// A window of one position, over `rank` axes.
+  public static func point(rank: Int) -> WindowGeometry {
+    let ones = [Int](repeating: 1, count: rank)
+    return WindowGeometry(filter: ones, stride: ones, dilation: ones, pads: [Int](repeating: 0, count: 2 * rank))
+  }
+
   /// Sizes of the output's spatial axes for an input's; throws where the window does not fit.
   public func outputSizes(_ input: [Int]) throws(Diagnostic) -> [Int] {
     let rank = filter.count

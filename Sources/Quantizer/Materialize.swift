@@ -44,7 +44,7 @@ public func materialize(
     let packed = packs4BitWeights && constant != nil ? encoding.packedStorage : nil
     let fixed = TensorType(packed ?? encoding.storage, type.shape)
     if let constant {
-      let codes = encoding.quantized(constant.floats(), shape: type.shape)
+      let codes = encoding.quantized(constant)
       result.tensors[index].constant = Constant(type: fixed, bytes: codes)
     }
     result.tensors[index].type = fixed

@@ -186,6 +186,7 @@ extension OneDNN {
     let layout =
       (transposeA ? UInt32(qdnn_matmul_transpose_a) : 0)
       | (transposeB ? UInt32(qdnn_matmul_transpose_b) : 0)
+      | (constant?.isMapped == true ? UInt32(qdnn_matmul_mapped_b) : 0)
     return offer { () throws(Diagnostic) in
       let primitive = try OneDNNPrimitive { error, capacity in
         withPostOps(request) { postOps, count in

@@ -189,6 +189,29 @@ struct IntegerGraphMaker {
     return finish(y ?? x, depth: kernel * kernel * channels * 16, curves: true)
   }
 
+  /// A convolution, or a product of several rows, that is computed in tiles where the processor has what they take.
+  mutating func tiles() -> Graph {
+    let (channels, filters) = ([3, 4, 17, 32, 64, 128][pick(0...5)], [30, 32, 60, 64, 96][pick(0...4)])
+    if chance(30) {
+      // Rows of 4096 bytes lie in the same set of the cache: they are copied first.
+      let depth = chance(50) ? 4096 : channels
+      let x = input([pick(7...30), depth])
+      let w = weight([depth, 32], axis: 1)
+      guard let y = try? maker.nodes(MatMul(), [x, w, bias(x, w, 32)])[0] else { return maker.graph }
+      return finish(y, depth: depth, curves: false)
+    }
+    let kernel = chance(40) ? [1, 1] : [pick(1...4), pick(1...(channels > 4 ? 3 : 7))]
+    let isPadded = chance(70)
+    let pads = (0..<4).map { _ in isPadded ? pick(0...3) : 0 }
+    let x = input([pick(1...2), pick(7...15), pick(8...29), channels])
+    let w = weight(kernel + [channels, filters], axis: 3)
+    let b = bias(x, w, filters)
+    let op = Conv2d(
+      stride: [pick(1...2), pick(1...2)], padAmount: pads, dilation: [chance(20) ? 2 : 1, chance(20) ? 2 : 1])
+    guard let y = try? maker.nodes(op, [x, w, b])[0] else { return maker.graph }
+    return finish(y, depth: kernel[0] * kernel[1] * channels, curves: chance(30))
+  }
+
   mutating func product() -> Graph {
     let (rows, depth, columns) = (pick(1...9), chance(30) ? pick(500...1400) : pick(1...90), pick(1...70))
     let isLayer = chance(50)
@@ -234,7 +257,8 @@ struct IntegerGraphMaker {
     case 5: op = Sigmoid()
     case 6: op = chance(50) ? HardSwish() : Gelu(.none)
     case 7:
-      op = PoolMax2d(filterSize: [3, 2], stride: [2, 1], padAmount: [1, 0, 1, 0])
+      op = PoolMax2d(
+        filterSize: [3, 2], stride: chance(50) ? [2, 1] : [1, 2], padAmount: [1, 0, 1, chance(50) ? 0 : 1])
       isTied = chance(50)
     case 8:
       op = PoolAvg2d(filterSize: [3, 3], stride: [2, 1], padAmount: [1, 1, 0, 1], countPadForEdges: chance(50))
@@ -252,8 +276,12 @@ struct IntegerGraphMaker {
       op = StridedSlice(begin: [0, 3, 0, 1], size: [2, 2, shape[2], 3], step: [1, -2, 1, 1])
       isTied = chance(50)
     case 16:
-      op = Resize(shape: [2, shape[1] * 2, shape[2] * 3, shape[3]], interpolation: .nearest)
-      isTied = chance(50)
+      let (isNearest, columns) = (chance(40), chance(30) ? shape[2] : shape[2] * 3)
+      let kind: Interpolation = isNearest ? .nearest : chance(70) ? .linear : .cubic
+      op = Resize(
+        shape: [2, chance(20) ? shape[1] : shape[1] + 5, columns, shape[3]], interpolation: kind,
+        antialias: !isNearest && chance(20))
+      isTied = isNearest && chance(50)
     case 17:
       op = DepthToSpace(blockSize: [2, 2], mode: chance(50) ? .depthFirst : .columnFirst)
       isTied = true
@@ -267,8 +295,12 @@ struct IntegerGraphMaker {
       (op, more) = (MatMul(transposeIn1: true), [input(factor)])
     case 24: (op, more) = (MatMul(), [input([1, shape[1], shape[3], pick(1...150)])])
     case 25:
-      op = ResizeNearestNeighbor(size: [shape[1] * 2, shape[2] + 3])
-      isTied = chance(50)
+      let isNearest = chance(50)
+      op =
+        isNearest
+        ? ResizeNearestNeighbor(size: [shape[1] * 2, shape[2] + 3])
+        : ResizeBilinear(size: [shape[1] * 2, shape[2] - 1], alignCorners: chance(50))
+      isTied = isNearest && chance(50)
     case 28: op = LogSoftmax(axis: chance(50) ? 3 : 1)
     case 26: (op, more) = (Batchnorm(), [parameter([shape[3]]), parameter([shape[3]])])
     case 27:

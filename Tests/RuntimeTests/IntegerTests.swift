@@ -18,6 +18,21 @@ import Testing
     try expectSameBits(maker.deepConvolution(), seed: seed)
   }
 
+  @Test(arguments: 0..<40) func tiles(seed: Int) throws {
+    var maker = IntegerGraphMaker(seed: 6000 + seed)
+    try expectSameBits(maker.tiles(), seed: seed)
+  }
+
+  /// Most of those are computed in tiles, where there are any.
+  @Test func tilesAreTaken() throws {
+    let names = try (0..<40).flatMap { seed in
+      var maker = IntegerGraphMaker(seed: 6000 + seed)
+      return try IntegerBackend().prepare(maker.tiles(), options: PlanOptions()).steps.map(\.kernel)
+    }
+    let count = names.filter { $0.contains("tiles") }.count
+    #expect(PackedIntegerKernel.isAvailable ? count >= 12 : count == 0)
+  }
+
   @Test(arguments: 0..<24) func products(seed: Int) throws {
     var maker = IntegerGraphMaker(seed: 1000 + seed)
     let graph = maker.product()

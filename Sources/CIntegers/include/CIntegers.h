@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "qint_convolve.h"
+
 #if defined(__clang__)
 #pragma clang assume_nonnull begin
 #define QINT_NULLABLE _Nullable
@@ -113,11 +115,17 @@ void qint_gather(const int32_t *starts, ptrdiff_t count, ptrdiff_t run, uint8_t 
 void qint_transpose(const uint8_t *in, ptrdiff_t count, ptrdiff_t rows, ptrdiff_t columns,
                     uint8_t *out);
 
-/// out = max(out, row), in place.
-void qint_maximum(uint8_t *out, const uint8_t *row, ptrdiff_t count);
+/// out = max(out, row) for neighbouring pixels of `out`, in place; those of `row` are `step` bytes apart.
+void qint_maximum(uint8_t *out, const uint8_t *row, ptrdiff_t step, ptrdiff_t pixels, ptrdiff_t channels);
 
 /// sums += row.
 void qint_accumulate(int32_t *sums, const uint8_t *row, ptrdiff_t count);
+
+/// line = weight * float(code - zero), or line + that where `adds` is not 0.
+void qint_weigh(const uint8_t *codes, ptrdiff_t count, int32_t zero, float weight, int adds, float *line);
+
+/// round(clamp(x * factor + zero_point, low, high)).
+void qint_round(const float *x, ptrdiff_t count, float factor, float zero_point, float low, float high, uint8_t *out);
 
 /// round(clamp(x / scale, lowest, highest)) + zero_point; NaN gives `lowest`. |lowest| and |highest|
 /// are whole and below 2^22.

@@ -25,9 +25,11 @@ extern "C" {
 #if defined(__clang__)
 #pragma clang assume_nonnull begin
 #define QDNN_NULLABLE _Nullable
+#define QDNN_NONNULL _Nonnull
 #define QDNN_CLOSED_ENUM __attribute__((enum_extensibility(closed)))
 #else
 #define QDNN_NULLABLE
+#define QDNN_NONNULL
 #define QDNN_CLOSED_ENUM
 #endif
 #define QDNN_CHECKED __attribute__((warn_unused_result))
@@ -50,6 +52,13 @@ void qdnn_set_one_thread(void);
 /// Memory on a cache line's boundary, in large pages where it is large and the system has them; NULL when
 /// there is none. Given back with `free`.
 void *QDNN_NULLABLE qdnn_pages_allocate(size_t bytes) QDNN_CHECKED;
+
+/// Memory for a packed constant, zeros, on a cache line's boundary, beside the constants of primitives: many pieces
+/// lie in few large pages. NULL when there is none. `owner` is what qdnn_constant_free wants.
+void *QDNN_NULLABLE qdnn_constant_allocate(size_t bytes, void *QDNN_NULLABLE *QDNN_NONNULL owner) QDNN_CHECKED;
+
+/// Gives back the memory of a packed constant.
+void qdnn_constant_free(void *owner);
 
 // MARK: Worker
 
@@ -213,7 +222,8 @@ qdnn_primitive *QDNN_NULLABLE qdnn_pool_create(qdnn_pooling pooling, ptrdiff_t r
 /// Layouts of the operands of a matmul; flags to be or-ed.
 enum {
   qdnn_matmul_transpose_a = 1,  ///< A is stored [batch_a, K, M]
-  qdnn_matmul_transpose_b = 2   ///< B is stored [batch_b, N, K]
+  qdnn_matmul_transpose_b = 2,  ///< B is stored [batch_b, N, K]
+  qdnn_matmul_mapped_b = 4      ///< B lies in a file mapped read-only: its pages are given back as they are packed
 };
 
 /// Matrix multiplication: dst[i] = A[i] * B[i] + bias for every i of the batch. All sizes > 0.

@@ -8,33 +8,6 @@ import Operators
 /// one is padded by a copy. Where all numbers stay below 2^24 oneDNN makes the bytes; elsewhere it gives
 /// exact sums and a loop of our own makes them.
 struct IntegerAccumulationKernel: Kernel {
-  /// A copy of the input with its border filled.
-  struct Border: Sendable {
-    /// Input and padded shape, [N, D, H, W, C], and the pads before.
-    let input: [Int]
-    let padded: [Int]
-    let before: [Int]
-    let value: UInt8
-
-    var byteCount: Int { padded.reduce(1, *) }
-
-    func fill(_ source: UnsafePointer<UInt8>, _ target: UnsafeMutablePointer<UInt8>) {
-      target.update(repeating: value, count: byteCount)
-      let row = input[3] * input[4]
-      for n in 0..<input[0] {
-        for z in 0..<input[1] {
-          for y in 0..<input[2] {
-            let from = ((n * input[1] + z) * input[2] + y) * row
-            let to =
-              (((n * padded[1] + z + before[0]) * padded[2] + y + before[1]) * padded[3] + before[2])
-              * padded[4]
-            (target + to).update(from: source + from, count: row)
-          }
-        }
-      }
-    }
-  }
-
   /// What becomes of exact sums.
   struct Sums: Sendable {
     let factor: Int32
@@ -51,7 +24,9 @@ struct IntegerAccumulationKernel: Kernel {
   }
 
   let primitive: OneDNNPrimitive
-  let border: Border?
+  /// The copy of the input that the window walks over, and what lies in its border.
+  let border: PaddedCopy?
+  let padding: UInt8
   let sums: Sums?
   let bounds: [UInt8]?
   let rows: Int
@@ -73,7 +48,7 @@ struct IntegerAccumulationKernel: Kernel {
   var constantBytes: Int { primitive.constantBytes + (sums?.low?.constantBytes ?? 0) }
   var temporaries: [Int] {
     let sumBytes = rows * (columns + (sums?.share == 0 ? 0 : 1)) * 4
-    return [border?.byteCount ?? 0, sums == nil ? 0 : sumBytes, sums?.low == nil ? 0 : sumBytes]
+    return [border?.count ?? 0, sums == nil ? 0 : sumBytes, sums?.low == nil ? 0 : sumBytes]
   }
 
   func run(
@@ -84,7 +59,7 @@ struct IntegerAccumulationKernel: Kernel {
     }
     var source = UnsafeRawPointer(input)
     if let border, let padded = bytes(outputs[1]) {
-      border.fill(input, padded)
+      border.fill(padding, input, padded)
       source = UnsafeRawPointer(padded)
     }
     if let sums, let total = outputs[2].bytes.baseAddress {
@@ -128,6 +103,7 @@ extension IntegerAccumulation {
 
   func fastKernel() -> FastIntegerKernel {
     do throws(Diagnostic) {
+      if let kernel = try PackedIntegerKernel(self) { return .kernel(kernel) }
       return .kernel(try oneDNNKernel())
     } catch {
       return .plain("oneDNN: \(error.message)")
@@ -164,7 +140,7 @@ extension IntegerAccumulation {
       sums = stage(factor: Int32(factor), low: low)
     }
     return IntegerAccumulationKernel(
-      primitive: primitive, border: border, sums: sums, bounds: bounds,
+      primitive: primitive, border: border, padding: UInt8(inputZero), sums: sums, bounds: bounds,
       rows: output[..<4].reduce(1, *), columns: channels)
   }
 
@@ -172,7 +148,7 @@ extension IntegerAccumulation {
   /// not: that number's share is its product with the sum of the window's codes, which one more channel,
   /// of ones, gives. nil where weights are no such, or every output has inputs of its own.
   private func kernelOfShiftedWeights(
-    _ axes: [qdnn_axis], _ border: IntegerAccumulationKernel.Border?
+    _ axes: [qdnn_axis], _ border: PaddedCopy?
   ) throws(Diagnostic) -> IntegerAccumulationKernel? {
     if case .transposed = form { return nil }
     let (lowest, highest) = (weights.min() ?? 0, weights.max() ?? 0)
@@ -188,7 +164,7 @@ extension IntegerAccumulation {
     }
     return IntegerAccumulationKernel(
       primitive: try make(axes, shifted, channels + 1, nil), border: border,
-      sums: stage(factor: 1, low: nil, share: Int32(share)), bounds: bounds,
+      padding: UInt8(inputZero), sums: stage(factor: 1, low: nil, share: Int32(share)), bounds: bounds,
       rows: output[..<4].reduce(1, *), columns: channels)
   }
 
@@ -218,7 +194,7 @@ extension IntegerAccumulation {
   }
 
   /// The copy that is needed where a window leaves the input and zero is not code 0.
-  private func border() throws(Diagnostic) -> IntegerAccumulationKernel.Border? {
+  private func border() throws(Diagnostic) -> PaddedCopy? {
     guard case .convolution(let window, _) = form, inputZero != 0 else { return nil }
     var padded = input
     var before: [Int] = []
@@ -231,11 +207,10 @@ extension IntegerAccumulation {
     // Little of what large steps over a wide border see is the input.
     let bytes = padded.reduce(1.0) { $0 * Double($1) }
     guard bytes <= 0x1p31 else { throw Diagnostic("onednn", "the padded input is too large") }
-    return IntegerAccumulationKernel.Border(
-      input: input, padded: padded, before: before, value: UInt8(inputZero))
+    return PaddedCopy(input: input, padded: padded, before: before)
   }
 
-  private func axes(_ border: IntegerAccumulationKernel.Border?) -> [qdnn_axis] {
+  private func axes(_ border: PaddedCopy?) -> [qdnn_axis] {
     let window: WindowGeometry
     switch form {
     case .convolution(let geometry, _), .transposed(let geometry, _): window = geometry
@@ -308,7 +283,7 @@ extension IntegerAccumulation {
   }
 
   /// The bias less the zero point's share: sum of weight * zero.
-  private var foldedBias: [Int32] {
+  var foldedBias: [Int32] {
     var result = bias
     guard inputZero != 0 else { return result }
     for start in stride(from: 0, to: weights.count, by: channels) {
@@ -368,4 +343,43 @@ extension OneDNN {
     let name = instructionSet
     return ["vnni", "bf16", "amx"].contains { name.contains($0) }
   }()
+
+  /// Whether its integer kernels multiply matrices of bytes by AMX, which no kernel of ours does.
+  static let hasTiles = instructionSet.contains("amx")
+
+  /// Whether its kernels use vectors of 512 bits: the processor has them and nobody forbade them.
+  static let isWide = instructionSet.contains("avx512_core")
+}
+
+/// Walks the windows over a volume, shapes [N, D, H, W, C], a line of output pixels at a time: `body` gets the
+/// number of the first one, that of an input pixel in its window, and how many follow each other that see an
+/// input pixel at this place of their windows.
+func forEachWindowLine(
+  _ input: [Int], _ output: [Int], _ window: WindowGeometry, _ body: (Int, Int, Int) -> Void
+) {
+  let (stride, pad) = (window.stride[2], window.pads[4])
+  var position = 0
+  for n in 0..<output[0] {
+    for oz in 0..<output[1] {
+      for oy in 0..<output[2] {
+        for kz in 0..<window.filter[0] {
+          let z = oz * window.stride[0] + kz * window.dilation[0] - window.pads[0]
+          if z < 0 || z >= input[1] { continue }
+          for ky in 0..<window.filter[1] {
+            let y = oy * window.stride[1] + ky * window.dilation[1] - window.pads[2]
+            if y < 0 || y >= input[2] { continue }
+            for kx in 0..<window.filter[2] {
+              let shift = kx * window.dilation[2] - pad
+              let first = shift >= 0 ? 0 : (-shift + stride - 1) / stride
+              let end = shift >= input[3] ? 0 : min(output[3], (input[3] - 1 - shift) / stride + 1)
+              if first >= end { continue }
+              let line = ((n * input[1] + z) * input[2] + y) * input[3]
+              body(position + first, line + first * stride + shift, end - first)
+            }
+          }
+        }
+        position += output[3]
+      }
+    }
+  }
 }

@@ -152,9 +152,7 @@ struct MovementKernel: Kernel {
     break
   case is Concat: data = Array(request.inputs.indices)
   case let resize as Resize:
-    guard case .sameAsInput = resize.quantization.output(0) else {
-      return .refused("integer: it interpolates")
-    }
+    guard case .sameAsInput = resize.quantization.output(0) else { return .unrelated }
     needsFloats = true
   case is ResizeNearestNeighbor: needsFloats = true
   case is Pad: break

@@ -74,7 +74,7 @@ enum IntegerOffer {
 let integerMakers: [@Sendable (IntegerRequest) -> IntegerOffer] = [
   makeIntegerAccumulation, makeIntegerLookup, makeIntegerArithmetic, makeIntegerPool,
   makeIntegerReduction, makeIntegerSoftmax, makeIntegerNormalization,
-  makeIntegerAffine, makeIntegerMovement,
+  makeIntegerAffine, makeIntegerResampling, makeIntegerMovement,
 ]
 
 extension IntegerRequest {

@@ -33,9 +33,10 @@ struct MaximumPoolKernel: Kernel {
     guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
     let (channels, count) = (operation.output[4], outputs[0].type.count)
     y.update(repeating: 0, count: count)
-    forEachTap(
-      operation.input, operation.output, operation.window, start: { _ in },
-      tap: { position, pixel, _ in qint_maximum(y + position * channels, x + pixel * channels, channels) })
+    forEachWindowLine(operation.input, operation.output, operation.window) { position, pixel, pixels in
+      qint_maximum(
+        y + position * channels, x + pixel * channels, operation.window.stride[2] * channels, pixels, channels)
+    }
     if !isIdentity { qint_look_up(operation.table, y, count, y) }
   }
 }
@@ -229,7 +230,7 @@ struct ExtremeKernel: Kernel {
       for r in 1..<max(reduced, 1) {
         let row = from + r * inner
         if operation.isLargest {
-          qint_maximum(to, row, inner)
+          qint_maximum(to, row, inner, 1, inner)
         } else {
           qint_limit_rows(to, row, 1, inner)
         }
