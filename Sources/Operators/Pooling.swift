@@ -175,7 +175,7 @@ public struct AveragePool<Space: SpatialAxes>: Operator {
     let x = try required(inputs, 0)
     let ys = inThreeAxes(outputs[0].type.shape)
     let channels = ys[4]
-    guard channels > 0, let xp = x.elements(as: Float.self).baseAddress,
+    guard outputs[0].type.count > 0, let xp = x.elements(as: Float.self).baseAddress,
       let yp = outputs[0].elements(as: Float.self).baseAddress
     else { return }
     var counts = [Int](repeating: 0, count: ys[0] * ys[1] * ys[2] * ys[3])

@@ -21,7 +21,7 @@ import ToolKit
 ///     num_candidates: 40
 ///   gptq:
 ///     damping: 0.01
-///     follow: 0.5                # towards the weights that make up for quantized inputs
+///     follow: 0.35               # towards the weights that make up for quantized inputs
 ///     sweeps: 30
 ///     positions: 131072
 ///   adaround:
@@ -34,6 +34,7 @@ import ToolKit
 ///       default_beta_range: [20, 2]
 ///       default_warm_start: 0.2
 ///     learning_rate: 0.01
+///     follow: 0.35               # as with gptq
 ///     batch: 512                 # positions in a step
 /// ```
 struct RecoveryConfiguration: Sendable {
@@ -114,6 +115,7 @@ struct RecoveryConfiguration: Sendable {
     guard var section = try map.map("adaround") else { return }
     sections.insert("adaround")
     options.learningRate = try section.double("learning_rate") ?? options.learningRate
+    options.learnedFollow = try section.double("follow") ?? options.learnedFollow
     options.batchPositions = try section.int("batch") ?? options.batchPositions
     let parameters = ["default_num_iterations", "default_reg_param", "default_beta_range", "default_warm_start"]
     if var inner = try section.map("optional_adaround_param_args") {
@@ -124,7 +126,7 @@ struct RecoveryConfiguration: Sendable {
     if let inner = try section.map("optional_adaround_args") { try inner.finish(known: []) }
     try readSamples(&section)
     try section.finish(
-      known: ["learning_rate", "batch", "optional_adaround_param_args", "optional_adaround_args"] + parameters
+      known: ["learning_rate", "follow", "batch", "optional_adaround_param_args", "optional_adaround_args"] + parameters
         + Self.sampleKeys)
   }
 

@@ -10,33 +10,45 @@ import IR
 /// of H, elements of large variance first. Then coordinate descent over the whole numbers to a
 /// standstill. Rows do not depend on one another, so the result is the same for any number of threads.
 struct IntegerRounding {
-  let matrix: WeightMatrix
-  let covariance: InputCovariance
-  /// Where known, the weights are first moved towards those that meet the float outputs best (asymmetric
-  /// calibration; Li et al. 2504.02692 round on that, too).
-  var drift: InputDrift?
-  /// How far, 0 to 1. Least squares draw the weights towards zero by what noise in the inputs has in common
-  /// with nothing, and layer after layer does so: half the way is better than the whole.
-  var follow = 0.5
-  let damping: Double
-  let sweeps: Int
-  let jobs: Int
+  private let matrix: WeightMatrix
+  private let covariance: InputCovariance
+  private let damping: Double
+  private let jobs: Int
+  /// Where all rows have the same inputs.
+  private let shared: Factor?
+  /// Rows handled by one piece of work.
+  private let piece: Int
 
-  /// The whole numbers, [group][row][depth], for weights in the same order.
-  func round(_ weights: [Float], _ grids: RowGrids) -> [Float] {
-    let (rows, depth) = (matrix.rows, matrix.depth)
-    /// Rows handled by one piece of work.
-    let piece = max(1, min(16, rows))
+  init(matrix: WeightMatrix, covariance: InputCovariance, damping: Double, jobs: Int) {
+    (self.matrix, self.covariance, self.damping, self.jobs) = (matrix, covariance, damping, jobs)
+    piece = max(1, min(16, matrix.rows))
+    shared =
+      matrix.groups == 1
+      ? Factor(covariance.matrix(0), depth: matrix.depth, damping: damping, jobs: jobs) : nil
+  }
+
+  /// The weights, [group][row][depth], moved towards those that meet the float outputs best on quantized
+  /// inputs (asymmetric calibration; Li et al. 2504.02692 round on that, too): by `share` (0 to 1) of what
+  /// least squares say. These draw weights towards zero where inputs are noisy, layer after layer, so
+  /// that a part of the way is better than the whole.
+  func followed(_ weights: [Float], _ drift: InputDrift, share: Double) -> [Float] {
+    inPieces { factor, group, rows in factor.followed(weights, drift.matrix(group), rows: rows, share: Float(share)) }
+  }
+
+  /// The whole numbers, [group][row][depth], for weights in the same order; `sweeps` of the descent at
+  /// most.
+  func round(_ weights: [Float], _ grids: RowGrids, sweeps: Int) -> [Float] {
+    inPieces { factor, _, rows in factor.round(weights, grids, rows: rows, sweeps: sweeps) }
+  }
+
+  private func inPieces(_ body: @Sendable (Factor, Int, Range<Int>) -> [Float]) -> [Float] {
+    let rows = matrix.rows
     let pieces = (rows + piece - 1) / piece
-    let isShared = matrix.groups == 1
-    let factor = isShared ? Factor(covariance.matrix(0), depth: depth, damping: damping, jobs: jobs) : nil
     let found = parallelMap(matrix.groups * pieces, jobs: jobs) { index in
       let (group, part) = (index / pieces, index % pieces)
       let first = group * rows + part * piece
-      let last = min(first + piece, (group + 1) * rows)
-      let own = factor ?? Factor(covariance.matrix(group), depth: depth, damping: damping, jobs: 1)
-      return own.round(
-        weights, grids, rows: first..<last, sweeps: sweeps, drift: drift?.matrix(group), share: Float(follow))
+      let factor = shared ?? Factor(covariance.matrix(group), depth: matrix.depth, damping: damping, jobs: 1)
+      return body(factor, group, first..<min(first + piece, (group + 1) * rows))
     }
     return found.flatMap { $0 }
   }
@@ -68,9 +80,7 @@ struct IntegerRounding {
       lower = cholesky(permuted, depth, least: added * 1e-3, jobs: jobs)
     }
 
-    func round(
-      _ weights: [Float], _ grids: RowGrids, rows: Range<Int>, sweeps: Int, drift: ArraySlice<Float>?, share: Float
-    ) -> [Float] {
+    func round(_ weights: [Float], _ grids: RowGrids, rows: Range<Int>, sweeps: Int) -> [Float] {
       let number = rows.count
       let depth = depth
       var z = [Float](repeating: 0, count: number * depth)
@@ -83,7 +93,6 @@ struct IntegerRounding {
           s[place * depth + a] = grids.scales[row * depth + order[a]]
         }
       }
-      if let drift { follow(drift, &w, number, share) }
       func limits(_ place: Int, _ a: Int) -> (Float, Float) {
         let grid = Int(grids.grids[(rows.lowerBound + place) * depth + order[a]])
         return (grids.low[grid], grids.high[grid])
@@ -118,11 +127,12 @@ struct IntegerRounding {
       return result
     }
 
-    /// Adds to rows of weights, in this order, what makes good the drift D of the inputs, as far as
-    /// `share` says: w D H^-1, the least squares.
-    private func follow(_ drift: ArraySlice<Float>, _ w: inout [Float], _ number: Int, _ share: Float) {
-      let depth = depth
-      let start = drift.startIndex
+    /// Some rows of weights, to which is added what makes good the drift D of the inputs: `share` times
+    /// w D H^-1.
+    func followed(
+      _ weights: [Float], _ drift: ArraySlice<Float>, rows: Range<Int>, share: Float
+    ) -> [Float] {
+      let (depth, number, start) = (depth, rows.count, drift.startIndex)
       var moves = [Float](repeating: 0, count: number * depth)
       var column = [Float](repeating: 0, count: depth)
       moves.withUnsafeMutableBufferPointer { moves in
@@ -133,7 +143,7 @@ struct IntegerRounding {
               let row = start + order[a] * depth
               for b in 0..<depth { d[b] = drift[row + order[b]] }
               for place in 0..<number {
-                let (to, weight) = (y + place * depth, w[place * depth + a])
+                let (to, weight) = (y + place * depth, weights[(rows.lowerBound + place) * depth + order[a]])
                 for b in 0..<depth { to[b] += weight * d[b] }
               }
             }
@@ -157,7 +167,11 @@ struct IntegerRounding {
           }
         }
       }
-      for index in w.indices { w[index] += share * moves[index] }
+      var result = Array(weights[rows.lowerBound * depth..<rows.upperBound * depth])
+      for place in 0..<number {
+        for a in 0..<depth { result[place * depth + order[a]] += share * moves[place * depth + a] }
+      }
+      return result
     }
 
     /// Moves single elements by whole steps as long as that lowers the error.

@@ -28,7 +28,8 @@ struct LayerWalk {
   /// Whether weights are rounded by data.
   private var rounds: Bool { options.algorithms.contains(.gptq) || options.algorithms.contains(.adaround) }
   /// Whether weights follow what quantization changed in their inputs.
-  fileprivate var follows: Bool { options.algorithms.contains(.gptq) && options.follow > 0 }
+  fileprivate var follows: Bool { rounds && follow > 0 }
+  fileprivate var follow: Double { options.algorithms.contains(.gptq) ? options.follow : options.learnedFollow }
   private var corrects: Bool { options.algorithms.contains(.biasCorrection) || rounds }
 
   /// The updates of all layers of `quantized`, a materialised graph of ``float``; notes tell what was left
@@ -228,24 +229,29 @@ struct LayerWork {
       let source = walk.float[float.weight].constant
     else { return nil }
     let weights = matrix.arranged(source.floats())
-    let usesCovariance = !walk.options.algorithms.isDisjoint(with: [.seqmse, .gptq])
-    let sums = usesCovariance ? try inputMoments(patches, walk.follows ? floatRunner : nil) : nil
+    let algorithms = walk.options.algorithms
+    let usesMoments = walk.follows || !algorithms.isDisjoint(with: [.seqmse, .gptq])
+    let sums = usesMoments ? try inputMoments(patches, floatRunner) : nil
     let isCorrected = layer.bias != nil
     let covariance = sums?.covariance(centred: isCorrected)
-    if walk.options.algorithms.contains(.seqmse), let covariance {
+    if algorithms.contains(.seqmse), let covariance {
       let search = ScaleSearch(
         matrix: matrix, covariance: covariance, candidates: walk.options.scaleCandidates, jobs: walk.samples.jobs)
       encoding = search.search(weights, encoding)
     }
+    let rounding = covariance.map {
+      IntegerRounding(matrix: matrix, covariance: $0, damping: walk.options.damping, jobs: walk.samples.jobs)
+    }
+    var wanted = weights
+    if walk.follows, let rounding, let drift = sums?.drift(centred: isCorrected) {
+      wanted = rounding.followed(weights, drift, share: walk.follow)
+    }
     let grids = RowGrids(encoding, matrix)
     var whole: [Float]
-    if walk.options.algorithms.contains(.gptq), let covariance {
-      whole = IntegerRounding(
-        matrix: matrix, covariance: covariance, drift: sums?.drift(centred: isCorrected),
-        follow: walk.options.follow, damping: walk.options.damping, sweeps: walk.options.sweeps, jobs: walk.samples.jobs
-      ).round(weights, grids)
-    } else if let floatRunner {
-      whole = try learned(weights, grids, matrix, patches, floatRunner)
+    if algorithms.contains(.gptq), let rounding {
+      whole = rounding.round(wanted, grids, sweeps: walk.options.sweeps)
+    } else if algorithms.contains(.adaround), let floatRunner {
+      whole = try learned(weights, wanted, grids, matrix, patches, floatRunner)
     } else {
       whole = weights.indices.map { grids.nearest(weights[$0], $0) }
     }
@@ -257,7 +263,8 @@ struct LayerWork {
   /// Second moments of the layer's quantized inputs; with the float graph, of what they differ by from
   /// its inputs.
   private func inputMoments(_ patches: Patches, _ floatRunner: StageRunner?) throws(Diagnostic) -> CovarianceSums {
-    let wanted = max(walk.options.positions, 32 * patches.depth)
+    let isLearned = walk.options.algorithms.isDisjoint(with: [.seqmse, .gptq])
+    let wanted = max(isLearned ? Self.learnedPositions : walk.options.positions, 32 * patches.depth)
     let each = (wanted + walk.samples.count - 1) / walk.samples.count
     let (seed, index) = (walk.options.seed, index)
     let elements = patches.groups * patches.depth * patches.depth
@@ -265,8 +272,8 @@ struct LayerWork {
       var generator = SeededGenerator(seed: seed, index, rank)
       return patches.chosen(each, &generator)
     }
-    let empty = CovarianceSums(patches, drifts: floatRunner != nil)
-    guard let floatRunner else {
+    let empty = CovarianceSums(patches, drifts: walk.follows)
+    guard walk.follows, let floatRunner else {
       return try runner.reduce(
         [layer.input], upTo: layer.node, elements: elements, into: empty,
         { (sum: inout CovarianceSums, rank: Int, values: [Bytes]) throws(Diagnostic) in

@@ -6,22 +6,23 @@ import Synchronization
 
 extension LayerWork {
   /// Positions that roundings are learned from, at most.
-  private static let learnedPositions = 32_768
+  static let learnedPositions = 32_768
 
-  /// The whole numbers of steps learned by gradients (AdaRound, Nagel et al. 2004.10568).
+  /// The whole numbers of steps learned by gradients (AdaRound, Nagel et al. 2004.10568): of `wanted`, what
+  /// the float network's weights became to make up for quantized inputs.
   ///
   /// Each weight is rounded down or up: floor(w / s) + h(V), h a rectified sigmoid, V learned by Adam so
   /// that the layer's result, activation included, on quantized inputs meets the float network's. A term
   /// draws h to 0 or 1. Rows do not depend on one another: blocks of them are learned in parallel, over
   /// batches that are the same for all.
   func learned(
-    _ weights: [Float], _ grids: RowGrids, _ matrix: WeightMatrix, _ patches: Patches,
+    _ weights: [Float], _ wanted: [Float], _ grids: RowGrids, _ matrix: WeightMatrix, _ patches: Patches,
     _ floatRunner: StageRunner
   ) throws(Diagnostic) -> [Float] {
     try floatRunner.advance(to: float.node)
     let data = try rows(patches, matrix, floatRunner)
     let options = walk.options
-    let bias = try biasBefore(weights, grids, matrix, data)
+    let bias = try biasBefore(weights, wanted, grids, matrix, data)
     let clamp = walk.float.clamp(behind: float)
     let piece = max(1, min(64, matrix.rows))
     let pieces = (matrix.rows + piece - 1) / piece
@@ -31,7 +32,7 @@ extension LayerWork {
       let first = group * matrix.rows + part * piece
       let block = first..<min(first + piece, (group + 1) * matrix.rows)
       var learner = RoundingLearner(
-        weights: weights, grids: grids, rows: block, depth: matrix.depth, bias: Array(bias[block]),
+        weights: wanted, grids: grids, rows: block, depth: matrix.depth, bias: Array(bias[block]),
         clamp: clamp, options: options)
       do throws(Diagnostic) {
         try learner.run(data, group: group)
@@ -46,7 +47,7 @@ extension LayerWork {
 
   /// The bias that puts the means back for weights rounded to nearest, before learning.
   private func biasBefore(
-    _ weights: [Float], _ grids: RowGrids, _ matrix: WeightMatrix, _ data: LayerRows
+    _ weights: [Float], _ wanted: [Float], _ grids: RowGrids, _ matrix: WeightMatrix, _ data: LayerRows
   ) throws(Diagnostic) -> [Float] {
     let old = float.bias.flatMap { walk.float[$0].constant?.floats() } ?? []
     return (0..<matrix.rowCount).map { row in
@@ -54,7 +55,7 @@ extension LayerWork {
       var sum = 0.0
       for k in 0..<matrix.depth {
         let index = row * matrix.depth + k
-        let rounded = grids.nearest(weights[index], index) * grids.scales[index]
+        let rounded = grids.nearest(wanted[index], index) * grids.scales[index]
         sum +=
           Double(weights[index]) * data.floatMeans[group * matrix.depth + k]
           - Double(rounded) * data.means[group * matrix.depth + k]

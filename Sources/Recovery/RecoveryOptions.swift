@@ -86,7 +86,7 @@ public struct RecoveryOptions: Sendable, Hashable {
   public var damping = 0.01
   /// `gptq.follow`: how far weights move, before they are rounded, towards those that meet the float
   /// network's outputs on quantized inputs: 0 not at all, 1 to the least squares.
-  public var follow = 0.5
+  public var follow = 0.35
   /// `gptq.sweeps`: most sweeps of the descent over the integers.
   public var sweeps = 30
   /// `gptq.positions`: positions of a layer's input that its covariance is made of, at least.
@@ -103,6 +103,8 @@ public struct RecoveryOptions: Sendable, Hashable {
   public var warmStart = 0.2
   /// `adaround.learning_rate`.
   public var learningRate = 0.01
+  /// `adaround.follow`: as ``follow``, before roundings are learned.
+  public var learnedFollow = 0.35
   /// `adaround.batch`: positions in one step.
   public var batchPositions = 512
 
@@ -132,6 +134,7 @@ public struct RecoveryOptions: Sendable, Hashable {
       betaEnd >= 1 && betaStart >= betaEnd, "adaround.default_beta_range must fall from its first to its second")
     try check((0...1).contains(warmStart), "adaround.default_warm_start must be 0 to 1")
     try check(learningRate > 0, "adaround.learning_rate must be above 0")
+    try check((0...1).contains(learnedFollow), "adaround.follow must be 0 to 1")
     try check((1...1_000_000).contains(batchPositions), "adaround.batch must be 1 to 1000000")
   }
 
@@ -177,6 +180,7 @@ public struct RecoveryOptions: Sendable, Hashable {
       result["adaround.default_beta_range"] = "\(betaStart) \(betaEnd)"
       result["adaround.default_warm_start"] = "\(warmStart)"
       result["adaround.learning_rate"] = "\(learningRate)"
+      result["adaround.follow"] = "\(learnedFollow)"
       result["adaround.batch"] = "\(batchPositions)"
     }
     return result

@@ -94,8 +94,8 @@ import Testing
     let grids = RowGrids(encoding, matrix)
     let covariance = InputCovariance(
       groups: 1, depth: depth, values: h, means: [Double](repeating: 0, count: depth))
-    let whole = IntegerRounding(matrix: matrix, covariance: covariance, damping: 1e-6, sweeps: 30, jobs: jobs)
-      .round(w, grids)
+    let whole = IntegerRounding(matrix: matrix, covariance: covariance, damping: 1e-6, jobs: jobs)
+      .round(w, grids, sweeps: 30)
     return (whole, w.indices.map { grids.nearest(w[$0], $0) })
   }
 
@@ -147,9 +147,9 @@ import Testing
       Encoding(bitwidth: 8, symmetric: true, channels: [ScaleOffset(scale: 0.05, offset: -128)]), matrix)
     /// Mean square of what the outputs differ by, about its mean.
     func error(_ drift: InputDrift?, _ follow: Double) -> Double {
-      let whole = IntegerRounding(
-        matrix: matrix, covariance: covariance, drift: drift, follow: follow, damping: 1e-4, sweeps: 30, jobs: 2
-      ).round(w, grids)
+      let rounding = IntegerRounding(matrix: matrix, covariance: covariance, damping: 1e-4, jobs: 2)
+      let wanted = drift.map { rounding.followed(w, $0, share: follow) } ?? w
+      let whole = rounding.round(wanted, grids, sweeps: 30)
       var total = 0.0
       for row in 0..<rows {
         var (sum, squares, count) = (0.0, 0.0, 0.0)

@@ -23,6 +23,7 @@ struct PlainIntegerKernel: Kernel {
   func run(
     _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
   ) throws(Diagnostic) {
+    guard outputs.contains(where: { $0.type.count > 0 }) else { return }
     try operation.evaluate(inputs, outputs)
   }
 }
