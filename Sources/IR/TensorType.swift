@@ -20,15 +20,21 @@ public struct TensorType: Sendable, Hashable, CustomStringConvertible {
   /// The same shape with fixed point and `float16` read as `float32`.
   public var logical: TensorType { TensorType(element.logical, shape) }
 
-  /// The number of elements, or nil where a size is negative or the bytes overflow.
+  /// Most that the sizes other than 0 of a tensor without elements may multiply to: what walks along its
+  /// axes shall end.
+  private static let emptyLimit = 1 << 27
+
+  /// The number of elements, or nil where a size is negative, the bytes overflow, or the other sizes of a
+  /// tensor without elements multiply to more than 2^27. The order of sizes does not matter.
   public func checkedCount() -> Int? {
     var total = 1
     for size in shape {
       guard size >= 0 else { return nil }
-      let (product, overflow) = total.multipliedReportingOverflow(by: size)
+      let (product, overflow) = total.multipliedReportingOverflow(by: max(size, 1))
       if overflow { return nil }
       total = product
     }
+    if shape.contains(0) { return total <= Self.emptyLimit ? 0 : nil }
     let (bytes, overflow) = total.multipliedReportingOverflow(by: 8)
     return overflow || bytes < 0 ? nil : total
   }

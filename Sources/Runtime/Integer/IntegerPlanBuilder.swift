@@ -143,9 +143,9 @@ struct IntegerPlanBuilder {
     for (index, id) in graph.inputs.enumerated() {
       let type = graph[id].type.logical
       let source = Operand(location: .input(index), type: type)
-      if let grid = byteGrid(id), type.count > 0 {
+      if let grid = byteGrid(id) {
         let target = Operand(location: allocate(type.count), type: byteType(id))
-        append(QuantizeKernel(grid: grid), "Input", graph[id].name, [source], [target])
+        if type.count > 0 { append(QuantizeKernel(grid: grid), "Input", graph[id].name, [source], [target]) }
         codes[id] = target.location
       } else if let grid = graph[id].valueGrid, type.count > 0 {
         let target = Operand(location: allocate(type.byteCount), type: type)
