@@ -19,13 +19,19 @@ struct IntegerGraphMaker {
   }
   private mutating func chance(_ percent: Int) -> Bool { pick(0...99) < percent }
 
-  /// A sample that reaches beyond the input's range.
-  static func sample(_ graph: Graph, seed: Int) -> [Bytes] {
+  /// A sample that reaches beyond the input's range, or stays within `steps` of the zero point.
+  static func sample(_ graph: Graph, seed: Int, steps: Int? = nil) -> [Bytes] {
     var random = Random(UInt64(seed) &+ 12345)
     return graph.inputs.map { id in
       let type = graph[id].type.logical
       guard let encoding = graph[id].encoding else { return Bytes(random.floats(type.count)) }
       let (low, high) = (Float(encoding.minimum()), Float(encoding.maximum()))
+      if let steps {
+        return Bytes(
+          (0..<type.count).map { _ in
+            Float(Int(random.next() % UInt64(2 * steps + 1)) - steps) * encoding.channels[0].scale
+          })
+      }
       return Bytes(random.floats(type.count).map { (low + high) / 2 + (high - low) * 0.52 * $0 })
     }
   }
@@ -200,7 +206,7 @@ struct IntegerGraphMaker {
       guard let y = try? maker.nodes(MatMul(), [x, w, bias(x, w, 32)])[0] else { return maker.graph }
       return finish(y, depth: depth, curves: false)
     }
-    let kernel = chance(40) ? [1, 1] : [pick(1...4), pick(1...(channels > 4 ? 3 : 7))]
+    let kernel = chance(40) ? [1, 1] : [pick(1...4), pick(1...7)]
     let isPadded = chance(70)
     let pads = (0..<4).map { _ in isPadded ? pick(0...3) : 0 }
     let x = input([pick(1...2), pick(7...15), pick(8...29), channels])
@@ -210,6 +216,47 @@ struct IntegerGraphMaker {
       stride: [pick(1...2), pick(1...2)], padAmount: pads, dilation: [chance(20) ? 2 : 1, chance(20) ? 2 : 1])
     guard let y = try? maker.nodes(op, [x, w, b])[0] else { return maker.graph }
     return finish(y, depth: kernel[0] * kernel[1] * channels, curves: chance(30))
+  }
+
+  /// A form of accumulation.
+  enum LargeSums: CaseIterable {
+    case convolution, grouped, depthwise, transposed, product
+    /// Weights so large and many that no split keeps the sums of both parts below 2^24.
+    case unsplittable
+  }
+
+  /// Sums of codes times weights beyond 2^24, of which the zero point's share leaves a few output steps for inputs
+  /// near zero: a sum that is off by one shows.
+  mutating func largeSums(_ form: LargeSums) -> Graph {
+    let (shape, window, filters, isLargest): ([Int], [Int], Int, Bool) =
+      switch form {
+      case .convolution: ([1, 6, 9, 160], [3, 3, 160], 40, false)
+      case .grouped: ([1, 6, 9, 320], [3, 3, 160], 40, false)
+      case .depthwise: ([1, 28, 40, 8], [26, 28, 1], 8, false)
+      case .transposed: ([1, 6, 7, 160], [3, 3, 160], 24, false)
+      case .product: ([30, 1500], [1500], 40, false)
+      case .unsplittable: ([1, 2, 2, 1200], [2, 2, 1200], 8, true)
+      }
+    let op: any Operator =
+      switch form {
+      case .convolution: Conv2d(padAmount: [1, 1, 1, 1])
+      case .grouped: Conv2d(group: 2)
+      case .depthwise: DepthWiseConv2d()
+      case .transposed, .unsplittable: TransposeConv2d(stride: [1, 1], padAmount: [1, 1, 1, 1])
+      case .product: MatMul()
+      }
+    let x = maker.input(shape)
+    quantize(x, Encoding(bitwidth: 8, channels: [ScaleOffset(scale: 1, offset: -200)]))
+    let encoding = Encoding(bitwidth: 8, symmetric: true, channels: [ScaleOffset(scale: 1, offset: -128)])
+    let type = TensorType(encoding.storage, window + [filters])
+    let codes = (0..<type.count).map { _ in Int8(isLargest ? 127 : pick(120...127)) }
+    let w = maker.graph.add(
+      Tensor(name: "weight", type: type, constant: Constant(type: type, bytes: Bytes(codes))))
+    quantize(w, encoding)
+    guard let y = try? maker.nodes(op, [x, w, nil])[0] else { return maker.graph }
+    quantize(y, Encoding(bitwidth: 8, channels: [ScaleOffset(scale: 30, offset: -128)]))
+    maker.graph.outputs = [y]
+    return maker.graph
   }
 
   mutating func product() -> Graph {

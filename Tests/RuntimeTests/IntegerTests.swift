@@ -49,8 +49,17 @@ import Testing
     try expectSameBits(maker.other(seed), seed: seed)
   }
 
+  /// Sums that a Float does not hold are exact all the same.
+  @Test(arguments: IntegerGraphMaker.LargeSums.allCases) func largeSums(_ form: IntegerGraphMaker.LargeSums) throws {
+    var maker = IntegerGraphMaker(seed: 5000)
+    let graph = maker.largeSums(form)
+    try expectSameBits(graph, seed: 5000, steps: 1)
+    let kernels = try IntegerBackend().prepare(graph, options: PlanOptions()).steps.map(\.kernel)
+    #expect(kernels.contains("plain integers") == (form == .unsplittable), "\(kernels)")
+  }
+
   /// Runs both backends on a few samples; every tensor must be equal, and nothing may run dequantized.
-  private func expectSameBits(_ graph: Graph, seed: Int) throws {
+  private func expectSameBits(_ graph: Graph, seed: Int, steps: Int? = nil) throws {
     let taps = Set(graph.tensors.indices.filter { graph.tensors[$0].constant == nil }.map(TensorID.init))
     for tapped in [Set<TensorID>(), taps] {
       let fast = try IntegerBackend().prepare(graph, options: PlanOptions(taps: tapped))
@@ -58,7 +67,7 @@ import Testing
       #expect(fast.steps.filter(\.isDequantized).map(\.refusals) == [])
       let (first, second) = (try fast.makeWorker(), try plain.makeWorker())
       for sample in 0..<2 {
-        let input = IntegerGraphMaker.sample(graph, seed: seed * 7 + sample)
+        let input = IntegerGraphMaker.sample(graph, seed: seed * 7 + sample, steps: steps)
         var (left, right): ([TensorID: [UInt8]], [TensorID: [UInt8]]) = ([:], [:])
         let a = try first.run(input) { id, view in left[id] = Array(view.bytes) }
         let b = try second.run(input) { id, view in right[id] = Array(view.bytes) }

@@ -266,9 +266,10 @@ typedef struct qdnn_byte_output {
 /// Convolution, or deconvolution where `transposed` is not 0, of unsigned bytes by signed ones; shapes
 /// as for `qdnn_conv_create`. `output` NULL: the result is the 32-bit sums. Padding holds 0.
 ///
-/// Sums are exact where the processor adds products in 32 bits; instruction sets without VNNI add
-/// pairs of products in 16 bits, which holds while two neighbouring weights have magnitudes of 128
-/// together at most.
+/// Products are added in 32 bits where the processor can; instruction sets without VNNI add pairs of
+/// products in 16 bits, which holds while two neighbouring weights have magnitudes of 128 together at
+/// most. Sums beyond 2^24 are exact only if the implementation's name begins with "brg": all others
+/// convert them to float and back.
 qdnn_primitive *QDNN_NULLABLE qdnn_integer_conv_create(
     ptrdiff_t rank, const qdnn_axis *axes, ptrdiff_t batch, ptrdiff_t in_channels,
     ptrdiff_t out_channels, ptrdiff_t groups, int transposed, const int8_t *weights,
@@ -276,7 +277,7 @@ qdnn_primitive *QDNN_NULLABLE qdnn_integer_conv_create(
     size_t error_capacity) QDNN_CHECKED;
 
 /// Product of unsigned bytes [m, k] and signed ones [k, n]; the rest as for
-/// `qdnn_integer_conv_create`.
+/// `qdnn_integer_conv_create`, but "gemm:jit" keeps 32-bit sums too.
 qdnn_primitive *QDNN_NULLABLE qdnn_integer_matmul_create(
     ptrdiff_t m, ptrdiff_t k, ptrdiff_t n, const int8_t *weights,
     const qdnn_byte_output *QDNN_NULLABLE output, char *QDNN_NULLABLE error,

@@ -6,7 +6,7 @@ import Operators
 /// Convolutions and products on oneDNN's integer kernels. Zero points of the input are folded into the
 /// bias, because they leave oneDNN's fast kernels; padding then holds the zero point, so an input with
 /// one is padded by a copy. Where all numbers stay below 2^24 oneDNN makes the bytes; elsewhere it gives
-/// exact sums and a loop of our own makes them.
+/// exact sums, in two parts where its kernel would round them, and a loop of our own makes the bytes.
 struct IntegerAccumulationKernel: Kernel {
   /// What becomes of exact sums.
   struct Sums: Sendable {
@@ -124,20 +124,14 @@ extension IntegerAccumulation {
     let (lowest, highest) = (weights.min() ?? 0, weights.max() ?? 0)
     var factor: Int16 = 1
     while lowest < -limit * factor || highest > (limit - 1) * factor + factor - 1 { factor *= 2 }
-    let shift = factor.trailingZeroBitCount
-    let high = weights.map { Int8(truncatingIfNeeded: $0 >> shift) }
-
-    let bytesFollow = factor == 1 && reach <= Self.exactReach && hasFusedOutput
     var sums: IntegerAccumulationKernel.Sums?
-    var primitive: OneDNNPrimitive
-    if bytesFollow {
-      primitive = try makeBytes(axes, high)
+    let primitive: OneDNNPrimitive
+    if factor == 1 && reach <= Self.exactReach && hasFusedOutput {
+      primitive = try makeBytes(axes, weights.map { Int8(truncatingIfNeeded: $0) })
     } else {
-      primitive = try make(axes, high, channels, nil)
-      let low =
-        factor == 1
-        ? nil : try make(axes, weights.map { Int8(truncatingIfNeeded: $0 & (factor - 1)) }, channels, nil)
-      sums = stage(factor: Int32(factor), low: low)
+      let exact = try makeExactSums(axes, factor: factor)
+      primitive = exact.high
+      sums = stage(factor: Int32(exact.factor), low: exact.low)
     }
     return IntegerAccumulationKernel(
       primitive: primitive, border: border, padding: UInt8(inputZero), sums: sums, bounds: bounds,
@@ -146,7 +140,7 @@ extension IntegerAccumulation {
 
   /// Weights of an asymmetric grid reach beyond a byte, but less a number that is the same for all they do
   /// not: that number's share is its product with the sum of the window's codes, which one more channel,
-  /// of ones, gives. nil where weights are no such, or every output has inputs of its own.
+  /// of ones, gives. nil where weights are no such, every output has inputs of its own, or sums would be rounded.
   private func kernelOfShiftedWeights(
     _ axes: [qdnn_axis], _ border: PaddedCopy?
   ) throws(Diagnostic) -> IntegerAccumulationKernel? {
@@ -162,9 +156,11 @@ extension IntegerAccumulation {
       for step in weights[start..<(start + channels)] { shifted.append(Int8(step - share)) }
       shifted.append(1)
     }
+    let primitive = try make(axes, shifted, channels + 1, nil)
+    guard keepsSums(primitive) || largestSum(shifted, channels + 1) <= Self.exactReach else { return nil }
     return IntegerAccumulationKernel(
-      primitive: try make(axes, shifted, channels + 1, nil), border: border,
-      padding: UInt8(inputZero), sums: stage(factor: 1, low: nil, share: Int32(share)), bounds: bounds,
+      primitive: primitive, border: border, padding: UInt8(inputZero),
+      sums: stage(factor: 1, low: nil, share: Int32(share)), bounds: bounds,
       rows: output[..<4].reduce(1, *), columns: channels)
   }
 
@@ -235,7 +231,8 @@ extension IntegerAccumulation {
     }
   }
 
-  private func make(
+  /// A primitive on bytes: of 32-bit sums where `output` is nil.
+  func make(
     _ axes: [qdnn_axis], _ weights: [Int8], _ channels: Int, _ output: UnsafePointer<qdnn_byte_output>?
   ) throws(Diagnostic) -> OneDNNPrimitive {
     try OneDNNPrimitive { error, capacity in
