@@ -215,6 +215,7 @@ struct OverrideApplication {
             ? "--unfuse_overridden honours encodings inside fused pairs" : nil,
           severity: .warning))
     }
+    if let misfit = weightsOffRange() { notes.append(misfit) }
     if !report.missingFloat.isEmpty {
       notes.append(
         Diagnostic(

@@ -80,6 +80,16 @@ extension OverrideReport {
     #expect(idle.severity == .warning && idle.message.hasPrefix("2 names"))
   }
 
+  /// A file written for other weights is told, not taken in silence: a range far too narrow, or far too wide.
+  @Test(arguments: [(Float(0.0005), "clipping takes 9"), (Float(1000), "less than a sixteenth")])
+  func weightsThatDoNotFit(scale: Float, says: String) throws {
+    let (result, report) = try overridden(
+      try graph(convolutions), [symmetric("w", .param, scales: [scale, scale, scale])])
+    let warning = try #require(report.diagnostics.first { $0.code == "override-range" })
+    #expect(warning.severity == .warning && warning.message.contains(says), "\(warning.message)")
+    #expect(try result.find("w").state == .given)
+  }
+
   @Test func theSameTensorTwice() throws {
     var network = try graph(convolutions)
     network.aliases = ["old": "x"]
