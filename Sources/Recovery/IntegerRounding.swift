@@ -152,7 +152,7 @@ struct IntegerRounding {
               let row = l + a * depth
               for place in 0..<number {
                 let z = y + place * depth
-                z[a] = (z[a] - VectorMath.dot(row, z, a)) / row[a]
+                z[a] = (z[a] - VectorMath.dot(row, z, a, by: SIMD16<Float>.self)) / row[a]
               }
             }
             for a in stride(from: depth - 1, through: 0, by: -1) {
@@ -290,20 +290,6 @@ private func dot(_ values: [Double], _ a: Int, _ b: Int, _ count: Int) -> Double
   values.withUnsafeBufferPointer { values in values.baseAddress.map { dot($0 + a, $0 + b, count) } ?? 0 }
 }
 
-/// The sum of products, eight partial sums at a time.
 private func dot(_ a: UnsafePointer<Double>, _ b: UnsafePointer<Double>, _ count: Int) -> Double {
-  var sum = SIMD8<Double>()
-  var index = 0
-  while index + 8 <= count {
-    let x = UnsafeRawPointer(a + index).loadUnaligned(as: SIMD8<Double>.self)
-    let y = UnsafeRawPointer(b + index).loadUnaligned(as: SIMD8<Double>.self)
-    sum += x * y
-    index += 8
-  }
-  var total = sum.sum()
-  while index < count {
-    total += a[index] * b[index]
-    index += 1
-  }
-  return total
+  VectorMath.dot(a, b, count, by: SIMD8<Double>.self)
 }

@@ -56,16 +56,18 @@ enum VectorMath {
     return raised > high ? high : raised
   }
 
-  /// The sum of products, sixteen partial sums at a time.
+  /// The sum of products, as many partial sums at a time as a vector has numbers.
   @inline(__always)
-  static func dot(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ count: Int) -> Float {
-    var sum = SIMD16<Float>()
+  static func dot<Vector: SIMD>(
+    _ a: UnsafePointer<Vector.Scalar>, _ b: UnsafePointer<Vector.Scalar>, _ count: Int, by _: Vector.Type
+  ) -> Vector.Scalar where Vector.Scalar: FloatingPoint {
+    var sum = Vector()
     var index = 0
-    while index + 16 <= count {
-      let x = UnsafeRawPointer(a + index).loadUnaligned(as: SIMD16<Float>.self)
-      let y = UnsafeRawPointer(b + index).loadUnaligned(as: SIMD16<Float>.self)
+    while index + Vector.scalarCount <= count {
+      let x = UnsafeRawPointer(a + index).loadUnaligned(as: Vector.self)
+      let y = UnsafeRawPointer(b + index).loadUnaligned(as: Vector.self)
       sum += x * y
-      index += 16
+      index += Vector.scalarCount
     }
     var total = sum.sum()
     while index < count {

@@ -135,31 +135,40 @@ struct Patches: Sendable {
     switch source {
     case .rows:
       target.initialize(from: input + position * depth, count: depth)
-    case .window(let geometry, let height, let width, let channels, let perGroup, let outHeight, let outWidth):
+    case .window(_, _, _, let channels, let perGroup, _, _):
       let first = groups.lowerBound * perGroup
       var to = target
-      let image = position / (outHeight * outWidth)
-      let (oy, ox) = (position / outWidth % outHeight, position % outWidth)
-      for ky in 0..<geometry.filter[0] {
-        let iy = oy * geometry.stride[0] + ky * geometry.dilation[0] - geometry.pads[0]
-        for kx in 0..<geometry.filter[1] {
-          let ix = ox * geometry.stride[1] + kx * geometry.dilation[1] - geometry.pads[2]
-          let isInside = iy >= 0 && iy < height && ix >= 0 && ix < width
-          let from = input + (isInside ? ((image * height + iy) * width + ix) * channels + first : 0)
-          if perGroup == 1 {
-            for g in 0..<groups.count { to[g * groupStride] = isInside ? from[g] : 0 }
-          } else {
-            for g in 0..<groups.count {
-              let place = to + g * groupStride
-              if isInside {
-                place.initialize(from: from + g * perGroup, count: perGroup)
-              } else {
-                place.initialize(repeating: 0, count: perGroup)
-              }
+      forEachTap(position) { pixel in
+        if perGroup == 1 {
+          let from = input + (pixel ?? 0) * channels + first
+          for g in 0..<groups.count { to[g * groupStride] = pixel == nil ? 0 : from[g] }
+        } else {
+          for g in 0..<groups.count {
+            let place = to + g * groupStride
+            if let pixel {
+              place.initialize(from: input + pixel * channels + first + g * perGroup, count: perGroup)
+            } else {
+              place.initialize(repeating: 0, count: perGroup)
             }
           }
-          to += perGroup
         }
+        to += perGroup
+      }
+    }
+  }
+
+  /// Calls `body` with the input pixel under each place of the window at a position, nil outside.
+  @inline(__always)
+  private func forEachTap(_ position: Int, _ body: (_ pixel: Int?) -> Void) {
+    guard case .window(let geometry, let height, let width, _, _, let outHeight, let outWidth) = source else { return }
+    let image = position / (outHeight * outWidth)
+    let (oy, ox) = (position / outWidth % outHeight, position % outWidth)
+    for ky in 0..<geometry.filter[0] {
+      let iy = oy * geometry.stride[0] + ky * geometry.dilation[0] - geometry.pads[0]
+      for kx in 0..<geometry.filter[1] {
+        let ix = ox * geometry.stride[1] + kx * geometry.dilation[1] - geometry.pads[2]
+        let isInside = iy >= 0 && iy < height && ix >= 0 && ix < width
+        body(isInside ? (image * height + iy) * width + ix : nil)
       }
     }
   }
@@ -172,22 +181,15 @@ struct Patches: Sendable {
 
   /// Where ``isChannelwise``: the inputs of all groups at a position, [depth][group].
   func channels(_ input: UnsafePointer<Float>, position: Int, into target: UnsafeMutablePointer<Float>) {
-    guard case .window(let geometry, let height, let width, let channels, _, let outHeight, let outWidth) = source
-    else { return }
+    guard case .window(_, _, _, let channels, _, _, _) = source else { return }
     var to = target
-    let image = position / (outHeight * outWidth)
-    let (oy, ox) = (position / outWidth % outHeight, position % outWidth)
-    for ky in 0..<geometry.filter[0] {
-      let iy = oy * geometry.stride[0] + ky * geometry.dilation[0] - geometry.pads[0]
-      for kx in 0..<geometry.filter[1] {
-        let ix = ox * geometry.stride[1] + kx * geometry.dilation[1] - geometry.pads[2]
-        if iy >= 0 && iy < height && ix >= 0 && ix < width {
-          to.update(from: input + ((image * height + iy) * width + ix) * channels, count: channels)
-        } else {
-          to.update(repeating: 0, count: channels)
-        }
-        to += channels
+    forEachTap(position) { pixel in
+      if let pixel {
+        to.update(from: input + pixel * channels, count: channels)
+      } else {
+        to.update(repeating: 0, count: channels)
       }
+      to += channels
     }
   }
 
