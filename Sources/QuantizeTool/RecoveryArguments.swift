@@ -76,8 +76,12 @@ struct RecoveryArguments: ParsableArguments {
     if seed != nil, !wanted.contains(where: \.needsSamples) {
       found.append("--seed changed nothing: nothing is drawn")
     }
+    var options = configuration.options
+    options.algorithms = wanted
     for section in configuration.sections.sorted()
     where RecoveryAlgorithm(rawValue: section).map(wanted.contains) == false {
+      // Others take the covariance that it tells of, too.
+      if section == RecoveryAlgorithm.gptq.rawValue, options.usesCovariance { continue }
       found.append("the section \(section) of --config changed nothing: \(section) is not applied")
     }
     return found.map { Diagnostic("option-without-effect", $0, severity: .warning) }

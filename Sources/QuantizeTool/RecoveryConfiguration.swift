@@ -116,6 +116,7 @@ struct RecoveryConfiguration: Sendable {
     sections.insert("adaround")
     options.learningRate = try section.double("learning_rate") ?? options.learningRate
     options.learnedFollow = try section.double("follow") ?? options.learnedFollow
+    options.learnedStart = try choice(section.string("start"), section, "start") ?? options.learnedStart
     options.batchPositions = try section.int("batch") ?? options.batchPositions
     let parameters = ["default_num_iterations", "default_reg_param", "default_beta_range", "default_warm_start"]
     if var inner = try section.map("optional_adaround_param_args") {
@@ -126,7 +127,8 @@ struct RecoveryConfiguration: Sendable {
     if let inner = try section.map("optional_adaround_args") { try inner.finish(known: []) }
     try readSamples(&section)
     try section.finish(
-      known: ["learning_rate", "follow", "batch", "optional_adaround_param_args", "optional_adaround_args"] + parameters
+      known: ["learning_rate", "follow", "start", "batch", "optional_adaround_param_args", "optional_adaround_args"]
+        + parameters
         + Self.sampleKeys)
   }
 

@@ -39,6 +39,10 @@ struct CovarianceSums: Sendable {
   /// [depth][depth][group]. Else [group][depth] and [group][depth][depth].
   private let isChannelwise: Bool
 
+  /// Variance over the square of the mean below which an input is taken for constant: sums in single precision
+  /// tell no more.
+  private static let leastVariance = 1e-5
+
   private struct Half: Sendable {
     var count = 0
     var sums: [Double]
@@ -234,8 +238,10 @@ struct CovarianceSums: Sendable {
           values[(group * depth + a) * depth + b] = value
           values[(group * depth + b) * depth + a] = value
         }
+        // What is left of a constant is rounding.
         let diagonal = (group * depth + a) * depth + a
-        values[diagonal] = max(values[diagonal], 0)
+        let square = means[group * depth + a] * means[group * depth + a]
+        values[diagonal] = Double(values[diagonal]) > Self.leastVariance * square ? max(values[diagonal], 0) : 0
       }
     }
     return InputCovariance(groups: groups, depth: depth, values: values, means: means)

@@ -62,18 +62,21 @@ struct IntegerRounding {
     let lower: [Float]
     /// Place in that order -> element.
     let order: [Int]
+    /// Whether no input varies, so that H tells nothing: then it stands for the unit matrix.
+    let isEmpty: Bool
 
     init(_ matrix: ArraySlice<Float>, depth: Int, damping: Double, jobs: Int) {
       self.depth = depth
       let start = matrix.startIndex
       let diagonal = (0..<depth).map { Double(matrix[start + $0 * depth + $0]) }
       let mean = diagonal.reduce(0, +) / Double(max(depth, 1))
-      let added = max(mean * damping, .leastNormalMagnitude)
+      isEmpty = mean < Double(Float.leastNormalMagnitude) / damping
+      let added = isEmpty ? 1 : mean * damping
       order = (0..<depth).sorted { diagonal[$0] == diagonal[$1] ? $0 > $1 : diagonal[$0] < diagonal[$1] }
       var permuted = [Float](repeating: 0, count: depth * depth)
       for a in 0..<depth {
         let row = start + order[a] * depth
-        for b in 0..<depth { permuted[a * depth + b] = matrix[row + order[b]] }
+        if !isEmpty { for b in 0..<depth { permuted[a * depth + b] = matrix[row + order[b]] } }
         permuted[a * depth + a] += Float(added)
       }
       damped = permuted
@@ -132,6 +135,7 @@ struct IntegerRounding {
     func followed(
       _ weights: [Float], _ drift: ArraySlice<Float>, rows: Range<Int>, share: Float
     ) -> [Float] {
+      if isEmpty { return Array(weights[rows.lowerBound * depth..<rows.upperBound * depth]) }
       let (depth, number, start) = (depth, rows.count, drift.startIndex)
       var moves = [Float](repeating: 0, count: number * depth)
       var column = [Float](repeating: 0, count: depth)

@@ -230,8 +230,7 @@ struct LayerWork {
     else { return nil }
     let weights = matrix.arranged(source.floats())
     let algorithms = walk.options.algorithms
-    let usesMoments = walk.follows || !algorithms.isDisjoint(with: [.seqmse, .gptq])
-    let sums = usesMoments ? try inputMoments(patches, floatRunner) : nil
+    let sums = walk.options.usesCovariance ? try inputMoments(patches, floatRunner) : nil
     let isCorrected = layer.bias != nil
     let covariance = sums?.covariance(centred: isCorrected)
     if algorithms.contains(.seqmse), let covariance {
@@ -251,7 +250,8 @@ struct LayerWork {
     if algorithms.contains(.gptq), let rounding {
       whole = rounding.round(wanted, grids, sweeps: walk.options.sweeps)
     } else if algorithms.contains(.adaround), let floatRunner {
-      whole = try learned(weights, wanted, grids, matrix, patches, floatRunner)
+      let start = walk.options.startsFromData ? rounding?.round(wanted, grids, sweeps: walk.options.sweeps) : nil
+      whole = try learned(weights, wanted, from: start, grids, matrix, patches, floatRunner)
     } else {
       whole = weights.indices.map { grids.nearest(weights[$0], $0) }
     }
@@ -264,7 +264,7 @@ struct LayerWork {
   /// its inputs.
   private func inputMoments(_ patches: Patches, _ floatRunner: StageRunner?) throws(Diagnostic) -> CovarianceSums {
     let isLearned = walk.options.algorithms.isDisjoint(with: [.seqmse, .gptq])
-    let wanted = max(isLearned ? Self.learnedPositions : walk.options.positions, 32 * patches.depth)
+    let wanted = max(min(walk.options.positions, isLearned ? Self.learnedPositions : .max), 32 * patches.depth)
     let each = (wanted + walk.samples.count - 1) / walk.samples.count
     let (seed, index) = (walk.options.seed, index)
     let elements = patches.groups * patches.depth * patches.depth

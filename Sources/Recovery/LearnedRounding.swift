@@ -11,18 +11,20 @@ extension LayerWork {
   /// The whole numbers of steps learned by gradients (AdaRound, Nagel et al. 2004.10568): of `wanted`, what
   /// the float network's weights became to make up for quantized inputs.
   ///
-  /// Each weight is rounded down or up: floor(w / s) + h(V), h a rectified sigmoid, V learned by Adam so
-  /// that the layer's result, activation included, on quantized inputs meets the float network's. A term
-  /// draws h to 0 or 1. Rows do not depend on one another: blocks of them are learned in parallel, over
-  /// batches that are the same for all.
+  /// Each weight takes one of two whole numbers side by side, b + h(V), h a rectified sigmoid, V learned by
+  /// Adam so that the layer's result, activation included, on quantized inputs meets the float network's. A
+  /// term draws h to 0 or 1. Without a `start` b is floor(w / s), as published. With whole numbers to start
+  /// from, the pair holds that of the start, h begins near it, and a row that learning did not make better
+  /// keeps its start. Rows do not depend on one another: blocks of them are learned in parallel, over batches
+  /// that are the same for all.
   func learned(
-    _ weights: [Float], _ wanted: [Float], _ grids: RowGrids, _ matrix: WeightMatrix, _ patches: Patches,
-    _ floatRunner: StageRunner
+    _ weights: [Float], _ wanted: [Float], from start: [Float]?, _ grids: RowGrids, _ matrix: WeightMatrix,
+    _ patches: Patches, _ floatRunner: StageRunner
   ) throws(Diagnostic) -> [Float] {
     try floatRunner.advance(to: float.node)
     let data = try rows(patches, matrix, floatRunner)
     let options = walk.options
-    let bias = try biasBefore(weights, wanted, grids, matrix, data)
+    let bias = biasBefore(weights, start ?? nearest(wanted, grids), grids, matrix, data)
     let clamp = walk.float.clamp(behind: float)
     let piece = max(1, min(64, matrix.rows))
     let pieces = (matrix.rows + piece - 1) / piece
@@ -32,30 +34,35 @@ extension LayerWork {
       let first = group * matrix.rows + part * piece
       let block = first..<min(first + piece, (group + 1) * matrix.rows)
       var learner = RoundingLearner(
-        weights: wanted, grids: grids, rows: block, depth: matrix.depth, bias: Array(bias[block]),
+        weights: wanted, start: start, grids: grids, rows: block, depth: matrix.depth, bias: Array(bias[block]),
         clamp: clamp, options: options)
       do throws(Diagnostic) {
         try learner.run(data, group: group)
+        return try learner.best(data, group: group)
       } catch {
         failure.withLock { $0 = $0 ?? error }
+        return []
       }
-      return learner.rounded
     }
     if let error = failure.withLock({ $0 }) { throw error }
     return found.flatMap { $0 }
   }
 
-  /// The bias that puts the means back for weights rounded to nearest, before learning.
+  private func nearest(_ weights: [Float], _ grids: RowGrids) -> [Float] {
+    weights.indices.map { grids.nearest(weights[$0], $0) }
+  }
+
+  /// The bias that puts the means back for weights rounded to `whole` numbers of steps, before learning.
   private func biasBefore(
-    _ weights: [Float], _ wanted: [Float], _ grids: RowGrids, _ matrix: WeightMatrix, _ data: LayerRows
-  ) throws(Diagnostic) -> [Float] {
+    _ weights: [Float], _ whole: [Float], _ grids: RowGrids, _ matrix: WeightMatrix, _ data: LayerRows
+  ) -> [Float] {
     let old = float.bias.flatMap { walk.float[$0].constant?.floats() } ?? []
     return (0..<matrix.rowCount).map { row in
       let group = row / matrix.rows
       var sum = 0.0
       for k in 0..<matrix.depth {
         let index = row * matrix.depth + k
-        let rounded = grids.nearest(wanted[index], index) * grids.scales[index]
+        let rounded = whole[index] * grids.scales[index]
         sum +=
           Double(weights[index]) * data.floatMeans[group * matrix.depth + k]
           - Double(rounded) * data.means[group * matrix.depth + k]
@@ -226,7 +233,9 @@ private struct RoundingLearner {
   private let scales: [Float]
   private let low: [Float]
   private let high: [Float]
-  /// floor(w / s), and what is learned.
+  /// The whole numbers that learning starts from, if any.
+  private let start: [Float]?
+  /// The lower of an element's two whole numbers, and what is learned.
   private let floors: [Float]
   private var variables: [Float]
   private var sigmoids: [Float]
@@ -234,9 +243,13 @@ private struct RoundingLearner {
   private static let stretchLow: Float = -0.1
   private static let stretchHigh: Float = 1.1
   private static let width: Float = stretchHigh - stretchLow
+  /// How far h begins from the number that learning starts from.
+  private static let startDistance: Float = 0.1
+  /// Positions that the start and what was learned are compared on, at most.
+  private static let comparedPositions = 8192
 
   init(
-    weights: [Float], grids: RowGrids, rows: Range<Int>, depth: Int, bias: [Float],
+    weights: [Float], start: [Float]?, grids: RowGrids, rows: Range<Int>, depth: Int, bias: [Float],
     clamp: (low: Float, high: [Float])?, options: RecoveryOptions
   ) {
     self.rows = rows
@@ -248,13 +261,22 @@ private struct RoundingLearner {
     scales = elements.map { grids.scales[$0] }
     low = elements.map { grids.low[Int(grids.grids[$0])] }
     high = elements.map { grids.high[Int(grids.grids[$0])] }
-    floors = elements.map { (weights[$0] / grids.scales[$0]).rounded(.down) }
-    variables = elements.map { index in
+    let begin = start.map { whole in elements.map { whole[$0] } }
+    self.start = begin
+    var floors = [Float](repeating: 0, count: elements.count)
+    variables = elements.enumerated().map { place, index in
       let step = weights[index] / grids.scales[index]
+      var floor = step.rounded(.down)
       // h(V) is the fraction: the weight starts where it is.
-      let share = (step - step.rounded(.down) - Self.stretchLow) / Self.width
-      return -logf(1 / share - 1)
+      var fraction = step - floor
+      if let whole = begin?[place] {
+        floor = whole > step ? whole - 1 : whole
+        fraction = whole > step ? 1 - Self.startDistance : Self.startDistance
+      }
+      floors[place] = floor
+      return -logf(Self.width / (fraction - Self.stretchLow) - 1)
     }
+    self.floors = floors
     sigmoids = variables
   }
 
@@ -307,6 +329,52 @@ private struct RoundingLearner {
       step(iteration + 1, gradient, slope, &first, &second, beta: isWarm ? nil : Float(beta))
       start += batch
     }
+  }
+
+  /// The whole numbers of the rows: what was learned where its results are nearer to the float network's than
+  /// the start's.
+  func best(_ data: LayerRows, group: Int) throws(Diagnostic) -> [Float] {
+    guard let start else { return rounded }
+    var best = rounded
+    let (learned, before) = (try losses(best, data, group: group), try losses(start, data, group: group))
+    for row in 0..<rows.count where learned[row] >= before[row] {
+      for index in row * depth..<(row + 1) * depth { best[index] = start[index] }
+    }
+    return best
+  }
+
+  /// Sums of squared errors of each row's results with whole numbers of steps as weights.
+  private func losses(_ whole: [Float], _ data: LayerRows, group: Int) throws(Diagnostic) -> [Double] {
+    let (count, own) = (rows.count, min(data.count, Self.comparedPositions))
+    let batch = min(options.batchPositions, own)
+    let weights = whole.indices.map { whole[$0] * scales[$0] }
+    let y = SharedFloats(count: batch * count)
+    var sums = [Double](repeating: 0, count: count)
+    for first in stride(from: 0, to: own, by: batch) {
+      let size = min(batch, own - first)
+      let x = UnsafePointer(data.inputs.base + (group * data.count + first) * depth)
+      var failure: Diagnostic?
+      weights.withUnsafeBufferPointer { weights in
+        guard let w = weights.baseAddress else { return }
+        do throws(Diagnostic) {
+          try multiply(
+            MatrixView(x, stride: depth), MatrixView(w, stride: depth, transposed: true), rows: size, columns: count,
+            depth: depth, into: y.base, targetStride: count)
+        } catch {
+          failure = error
+        }
+      }
+      if let failure { throw failure }
+      for row in 0..<size {
+        let target = data.results.base + (first + row) * data.channels + rows.lowerBound
+        for c in 0..<count {
+          var value = y.base[row * count + c] + bias[c]
+          if let clamp { value = min(max(value, clamp.low), clamp.high[c]) }
+          sums[c] += Double((value - target[c]) * (value - target[c]))
+        }
+      }
+    }
+    return sums
   }
 
   /// Soft-rounded weights, and their slope by the variables.

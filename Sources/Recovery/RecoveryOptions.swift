@@ -58,6 +58,14 @@ public enum BiasMatch: String, Sendable, Hashable, CaseIterable {
   case post
 }
 
+/// What learned rounding begins with.
+public enum RoundingStart: String, Sendable, Hashable, CaseIterable {
+  /// The rounding by the inputs' covariance.
+  case gptq
+  /// The weights as they are, between their two whole numbers.
+  case weights
+}
+
 /// Parameters of the algorithms; the defaults are those of the command line.
 public struct RecoveryOptions: Sendable, Hashable {
   /// What is applied, in the order of ``RecoveryAlgorithm``.
@@ -89,7 +97,8 @@ public struct RecoveryOptions: Sendable, Hashable {
   public var follow = 0.35
   /// `gptq.sweeps`: most sweeps of the descent over the integers.
   public var sweeps = 30
-  /// `gptq.positions`: positions of a layer's input that its covariance is made of, at least.
+  /// `gptq.positions`: positions of a layer's input that its covariance is made of (where learned rounding
+  /// alone takes it, no more than that learns from), or 32 a row's element where that is more.
   public var positions = 131_072
 
   /// `adaround.default_num_iterations`.
@@ -105,6 +114,8 @@ public struct RecoveryOptions: Sendable, Hashable {
   public var learningRate = 0.01
   /// `adaround.follow`: as ``follow``, before roundings are learned.
   public var learnedFollow = 0.35
+  /// `adaround.start`.
+  public var learnedStart = RoundingStart.gptq
   /// `adaround.batch`: positions in one step.
   public var batchPositions = 512
 
@@ -148,6 +159,15 @@ public struct RecoveryOptions: Sendable, Hashable {
     return found
   }
 
+  /// Whether learned rounding begins with the rounding by the inputs' covariance.
+  var startsFromData: Bool { algorithms.contains(.adaround) && learnedStart == .gptq }
+
+  /// Whether the covariance of a layer's inputs is taken.
+  public var usesCovariance: Bool {
+    algorithms.contains(.seqmse) || algorithms.contains(.gptq) || startsFromData
+      || (algorithms.contains(.adaround) && learnedFollow > 0)
+  }
+
   /// Every option that changes the result, with its value as on the command line.
   public var normalized: [String: String] {
     let applied = RecoveryAlgorithm.allCases.filter(algorithms.contains).map(\.rawValue)
@@ -166,14 +186,12 @@ public struct RecoveryOptions: Sendable, Hashable {
       result["bias_correction.match"] = biasMatch.rawValue
     }
     if algorithms.contains(.seqmse) { result["seqmse.num_candidates"] = "\(scaleCandidates)" }
-    if algorithms.contains(.seqmse) || algorithms.contains(.gptq) {
+    if usesCovariance {
       result["gptq.damping"] = "\(damping)"
       result["gptq.positions"] = "\(positions)"
     }
-    if algorithms.contains(.gptq) {
-      result["gptq.follow"] = "\(follow)"
-      result["gptq.sweeps"] = "\(sweeps)"
-    }
+    if algorithms.contains(.gptq) { result["gptq.follow"] = "\(follow)" }
+    if algorithms.contains(.gptq) || startsFromData { result["gptq.sweeps"] = "\(sweeps)" }
     if algorithms.contains(.adaround) {
       result["adaround.default_num_iterations"] = "\(iterations)"
       result["adaround.default_reg_param"] = "\(regularization)"
@@ -181,6 +199,7 @@ public struct RecoveryOptions: Sendable, Hashable {
       result["adaround.default_warm_start"] = "\(warmStart)"
       result["adaround.learning_rate"] = "\(learningRate)"
       result["adaround.follow"] = "\(learnedFollow)"
+      result["adaround.start"] = learnedStart.rawValue
       result["adaround.batch"] = "\(batchPositions)"
     }
     return result

@@ -67,6 +67,32 @@ import Testing
     #expect(after > before + (algorithms == [.biasCorrection] ? 0.3 : 1.5), "\(before) dB -> \(after) dB")
   }
 
+  /// Learned rounding starts from the rounding by covariance, unless told not to.
+  @Test(arguments: RoundingStart.allCases)
+  func learnedRoundingStartsFromCovariance(start: RoundingStart) throws {
+    let graph = try NetworkMaker.separable(clamp: ReluMinMax(minValue: 0, maxValue: 2))
+    var learned = options(.adaround)
+    learned.iterations = 1
+    learned.learnedStart = start
+    learned.positions = 100
+    var rounded = options(.gptq)
+    rounded.positions = 100
+    let one = try recover(graph, quantizer(), learned).materialized()
+    let other = try recover(graph, quantizer(), rounded).materialized()
+    #expect((one.text(inlineLimit: .max) == other.text(inlineLimit: .max)) == (start == .gptq))
+  }
+
+  /// Rows whose learning goes astray keep what they started from.
+  @Test(arguments: RoundingStart.allCases)
+  func learningThatGoesAstrayDoesNoHarm(start: RoundingStart) throws {
+    let graph = try NetworkMaker.separable(clamp: ReluMinMax(minValue: 0, maxValue: 2))
+    var astray = options(.adaround)
+    (astray.learningRate, astray.iterations, astray.learnedStart) = (50, 7, start)
+    let rounded = try quality(recover(graph, quantizer(), options(.gptq)).materialized(), against: graph)
+    let found = try quality(recover(graph, quantizer(), astray).materialized(), against: graph)
+    #expect((found > rounded - 1) == (start == .gptq), "\(rounded) dB -> \(found) dB")
+  }
+
   /// Options about weights have their effect on weights that are rounded by data, too.
   @Test func roundedWeightsAreNoIdleOptions() throws {
     var quantizer = quantizer()

@@ -174,6 +174,24 @@ import Testing
     #expect(whole < half)
   }
 
+  /// Where no input varies nothing is known of them: weights stay and are rounded to nearest.
+  @Test(arguments: [Float(0), 1e-19, 5, 3e4], [9, 24])
+  func constantInputsTellNothing(value: Float, depth: Int) throws {
+    var random = Random(seed: 31, depth)
+    let quantized = (0..<8).map { _ in [Float](repeating: value, count: 300 * depth) }
+    let float = quantized.map { row in
+      zip(row, random.normals(row.count)).map { $0 * (1 + 0.001 * $1) + 1e-20 * $1 }
+    }
+    let (covariance, drift) = try moments(float, quantized, depth: depth)
+    let w = random.normals(2 * depth)
+    let matrix = try #require(WeightMatrix(FullyConnected(), weight: [2, depth], input: [1, depth]))
+    let grids = RowGrids(
+      Encoding(bitwidth: 8, symmetric: true, channels: [ScaleOffset(scale: 0.05, offset: -128)]), matrix)
+    let rounding = IntegerRounding(matrix: matrix, covariance: covariance, damping: 0.01, jobs: 1)
+    #expect(rounding.followed(w, drift, share: 1) == w)
+    #expect(rounding.round(w, grids, sweeps: 3) == w.indices.map { grids.nearest(w[$0], $0) })
+  }
+
   /// Moments of every form are those of its gathered patches, whatever way they are added up.
   @Test(arguments: forms.indices)
   func momentsAreThoseOfPatches(form: Int) throws {
