@@ -120,7 +120,8 @@ public struct Calibrator: Sendable, Hashable {
     var channel = self
     channel.schema = .symmetric
     return encoding(
-      ranges.map { channel.grid(min: Double($0.lowerBound), max: Double($0.upperBound), isUnsigned: false) }, axis: axis)
+      ranges.map { channel.grid(min: Double($0.lowerBound), max: Double($0.upperBound), isUnsigned: false) }, axis: axis
+    )
   }
 
   /// Whether the encoding of values depends on more than their range; with a grid a channel the rule does not count.

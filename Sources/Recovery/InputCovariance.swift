@@ -39,8 +39,6 @@ struct CovarianceSums: Sendable {
   /// [depth][depth][group]. Else [group][depth] and [group][depth][depth].
   private let isChannelwise: Bool
   private let drifts: Bool
-  /// Floats of patches that are held at a time.
-  private static let gathered = 8 << 20
 
   private struct Half: Sendable {
     var count = 0
@@ -119,10 +117,11 @@ struct CovarianceSums: Sendable {
     isChannelwise ? (a * depth + b) * groups + group : (group * depth + a) * depth + b
   }
 
-  /// Adds the patches of the sample of a rank, with those of the float graph at the same positions.
+  /// Adds the patches of the sample of a rank, with those of the float graph at the same positions; `held` floats of
+  /// them are gathered at a time.
   mutating func add(
     _ input: UnsafePointer<Float>, float: UnsafePointer<Float>? = nil, _ patches: Patches, positions: [Int],
-    rank: Int
+    rank: Int, held: Int = 8 << 20
   ) throws(Diagnostic) {
     let (rows, depth) = (positions.count, depth)
     guard rows > 0 else { return }
@@ -132,8 +131,7 @@ struct CovarianceSums: Sendable {
       addChannels(input, float, patches, positions, &halves[rank & 1])
       return
     }
-    // Patches are gathered some megabytes at a time.
-    let slab = max(1, min(rows, Self.gathered / depth))
+    let slab = max(1, min(rows, held / depth))
     let gathered = SharedFloats(count: slab * depth)
     let drifts = float.map { _ in SharedFloats(count: slab * depth) }
     for (group, start) in (0..<groups).lazy.flatMap({ group in

@@ -178,7 +178,7 @@ struct Patches: Sendable {
 
   /// Writes the patches of some positions and one group: [positions.count, depth].
   func gather(
-    _ input: UnsafePointer<Float>, positions chosen: ArraySlice<Int>, group: Int,
+    _ input: UnsafePointer<Float>, positions chosen: some Collection<Int>, group: Int,
     into target: UnsafeMutablePointer<Float>
   ) {
     guard parts == 1 else { return gatherParts(input, positions: chosen, group: group, into: target) }
@@ -188,7 +188,7 @@ struct Patches: Sendable {
   }
 
   private func gatherParts(
-    _ input: UnsafePointer<Float>, positions chosen: ArraySlice<Int>, group: Int,
+    _ input: UnsafePointer<Float>, positions chosen: some Collection<Int>, group: Int,
     into target: UnsafeMutablePointer<Float>
   ) {
     var whole = self
@@ -256,7 +256,9 @@ struct Patches: Sendable {
 
   /// Whether each group reads one channel, and there are several.
   var isChannelwise: Bool {
-    if case .window(_, _, _, let channels, let perGroup, _, _) = source { return perGroup == 1 && channels > 1 && parts == 1 }
+    if case .window(_, _, _, let channels, let perGroup, _, _) = source {
+      return perGroup == 1 && channels > 1 && parts == 1
+    }
     return false
   }
 
