@@ -1,24 +1,31 @@
 import IR
 
-/// The grid of a tensor whose codes are held as bytes: always the unsigned code, whatever the container
-/// stores (a signed one is 128 less), so that every kernel knows one kind of byte.
-struct ByteGrid: Sendable, Hashable {
+/// The grid of a tensor whose codes are held as bytes, or as words of 16 bits where it has more than 8: always the
+/// unsigned code, whatever the container stores (a signed one is 128 or 32768 less), so that every kernel knows one
+/// kind of each.
+struct CodeGrid: Sendable, Hashable {
   /// Step between neighbouring codes.
   let scale: Float
-  /// The code of zero, 0 to 255.
+  /// The code of zero, 0 to 255 or 65535.
   let zeroPoint: Int
   /// Lowest and highest code in use.
   let low: Int
   let high: Int
+  /// Whether codes are words.
+  let isWide: Bool
 
-  /// The grid of an encoding; nil where it has more than 8 bits, a grid a channel, or a zero that no byte
+  /// The type that codes are held in.
+  var element: DataType { isWide ? .uint16 : .uint8 }
+
+  /// The grid of an encoding; nil where it has more than 16 bits, a grid a channel, or a zero that no code
   /// can hold.
   init?(_ encoding: Encoding) {
-    guard encoding.bitwidth <= 8, encoding.axis == nil, encoding.blocks == nil,
+    guard encoding.bitwidth <= 16, encoding.axis == nil, encoding.blocks == nil,
       encoding.channels.count == 1
     else { return nil }
     let grid = encoding.channels[0]
-    guard (-255...0).contains(grid.offset) else { return nil }
+    isWide = encoding.bitwidth > 8
+    guard (isWide ? -65535...0 : -255...0).contains(grid.offset) else { return nil }
     scale = grid.scale
     zeroPoint = -Int(grid.offset)
     low = encoding.codeMin
@@ -26,21 +33,26 @@ struct ByteGrid: Sendable, Hashable {
   }
 
   /// The nearest code: clamp(rint(value / scale) + zeroPoint, low, high).
-  func code(_ value: Float) -> UInt8 {
-    let grid = ScaleOffset(scale: scale, offset: Int32(-zeroPoint))
-    return UInt8(truncatingIfNeeded: grid.quantize(value, codeMin: low, codeMax: high))
+  func wholeCode(_ value: Float) -> Int {
+    ScaleOffset(scale: scale, offset: Int32(-zeroPoint)).quantize(value, codeMin: low, codeMax: high)
   }
+
+  /// The same of a grid of bytes.
+  func code(_ value: Float) -> UInt8 { UInt8(truncatingIfNeeded: wholeCode(value)) }
 
   /// The real value of a code.
   func value(_ code: Int) -> Float { Float(code - zeroPoint) * scale }
 
   /// A number of steps from zero as a code: half to even, clamped to `bounds`; NaN gives the lower one.
-  func code(steps: Float, in bounds: ClosedRange<Int>) -> UInt8 {
+  func wholeCode(steps: Float, in bounds: ClosedRange<Int>) -> Int {
     let (low, high) = (Float(bounds.lowerBound), Float(bounds.upperBound))
     let rounded = (steps + Float(zeroPoint)).rounded(.toNearestOrEven)
     let raised = rounded > low ? rounded : low
-    return UInt8(raised < high ? raised : high)
+    return Int(raised < high ? raised : high)
   }
+
+  /// The same of a grid of bytes.
+  func code(steps: Float, in bounds: ClosedRange<Int>) -> UInt8 { UInt8(wholeCode(steps: steps, in: bounds)) }
 
   /// All codes in use.
   var range: ClosedRange<Int> { low...high }
@@ -53,12 +65,12 @@ struct CodeClamp: Sendable, Hashable {
   private(set) var range: ClosedRange<Int>
 
   /// The codes in use of a grid.
-  init(_ grid: ByteGrid) { range = grid.range }
+  init(_ grid: CodeGrid) { range = grid.range }
 
   /// Narrows the codes to those of real values from `low` to `high`; NaN means no bound.
-  mutating func clamp(_ low: Float, _ high: Float, on grid: ByteGrid) {
-    let first = low.isNaN ? grid.low : Int(grid.code(steps: low / grid.scale, in: grid.range))
-    let last = high.isNaN ? grid.high : Int(grid.code(steps: high / grid.scale, in: grid.range))
+  mutating func clamp(_ low: Float, _ high: Float, on grid: CodeGrid) {
+    let first = low.isNaN ? grid.low : grid.wholeCode(steps: low / grid.scale, in: grid.range)
+    let last = high.isNaN ? grid.high : grid.wholeCode(steps: high / grid.scale, in: grid.range)
     // Where bounds cross the upper one wins, as in ReluMinMax.
     range = min(max(range.lowerBound, first), last)...min(max(range.upperBound, first), last)
   }
