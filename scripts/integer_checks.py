@@ -29,6 +29,7 @@ WAYS = {
     "symmetric": [
         "--act_quantizer_schema", "symmetric", "--param_quantizer_schema", "symmetric", "--bias_bitwidth", "32"],
     "row": ["--use_per_channel_quantization", "--use_per_row_quantization"],
+    "16 bit": ["--use_per_channel_quantization", "--bias_bitwidth", "32", "--act_bitwidth", "16"],
     "4 bit": ["--weights_bitwidth", "4", "--pack_4_bit_weights", "--bias_bitwidth", "32"],
 }
 

@@ -120,16 +120,9 @@ INLINE void store(const finish *how, __m512i bytes, const int second, uint8_t *t
   }
 }
 
-/// One tile: `length` pixels from `a` and, where `both`, as many from `b`. They go to `to_a` and `to_b`.
-INLINE void tile(const int length, const int both, const qint_window *c, const finish *how, const uint8_t *a,
-                 const uint8_t *b, const int8_t *weights, upcoming *upcoming, const int32_t *bias, uint8_t *to_a,
-                 uint8_t *to_b) {
-  sums first, second;
-  const __m512i low_bias = _mm512_loadu_si512(bias), high_bias = _mm512_loadu_si512(bias + 16);
-  UNROLLED for (int i = 0; i < length; i++) {
-    first[i][0] = second[i][0] = low_bias;
-    first[i][1] = second[i][1] = high_bias;
-  }
+/// Adds a window to the sums of `length` pixels from `a` and, where `both`, of as many from `b`.
+INLINE void add_window(const int length, const int both, const qint_window *c, const uint8_t *a, const uint8_t *b,
+                       const int8_t *weights, upcoming *upcoming, sums first, sums second) {
   const ptrdiff_t step = c->step;
   for (ptrdiff_t run = 0; run < c->run_count; run++) {
     pixels from_a = pixels_at(a + c->runs[run], step), from_b = pixels_at(b + c->runs[run], step);
@@ -160,6 +153,19 @@ INLINE void tile(const int length, const int both, const qint_window *c, const f
       ADVANCE(1);
     }
   }
+}
+
+/// One tile: `length` pixels from `a` and, where `both`, as many from `b`. They go to `to_a` and `to_b`.
+INLINE void tile(const int length, const int both, const qint_window *c, const finish *how, const uint8_t *a,
+                 const uint8_t *b, const int8_t *weights, upcoming *upcoming, const int32_t *bias, uint8_t *to_a,
+                 uint8_t *to_b) {
+  sums first, second;
+  const __m512i low_bias = _mm512_loadu_si512(bias), high_bias = _mm512_loadu_si512(bias + 16);
+  UNROLLED for (int i = 0; i < length; i++) {
+    first[i][0] = second[i][0] = low_bias;
+    first[i][1] = second[i][1] = high_bias;
+  }
+  add_window(length, both, c, a, b, weights, upcoming, first, second);
   UNROLLED for (int i = 0; i < length; i++) {
     const __m512i zero = _mm512_setzero_si512();
     const ptrdiff_t shift = i * c->channels;
@@ -227,6 +233,95 @@ void qint_convolve(const qint_window *c, const qint_convolve_constants *constant
   }
 }
 
+typedef struct wide_finish {
+  __m512d bias[4];
+  __m512 scales[2], zero_point, low, high;
+  __mmask32 channels;
+} wide_finish;
+
+/// 256 * high + low + bias of 16 channels as floats: whole doubles are exact, so that it is rounded once.
+INLINE __m512 wide_total(__m512i high, __m512i low, const __m512d *bias) {
+  const __m512d shift = _mm512_set1_pd(256.0);
+  const __m512d first = _mm512_add_pd(
+      _mm512_add_pd(_mm512_mul_pd(_mm512_cvtepi32_pd(_mm512_castsi512_si256(high)), shift),
+                    _mm512_cvtepi32_pd(_mm512_castsi512_si256(low))),
+      bias[0]);
+  const __m512d second = _mm512_add_pd(
+      _mm512_add_pd(_mm512_mul_pd(_mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(high, 1)), shift),
+                    _mm512_cvtepi32_pd(_mm512_extracti64x4_epi64(low, 1))),
+      bias[1]);
+  return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(first)), _mm512_cvtpd_ps(second), 1);
+}
+
+INLINE __m512i wide_code(__m512 total, __m512 scale, const wide_finish *how) {
+  const __m512 y = _mm512_add_ps(_mm512_mul_ps(total, scale), how->zero_point);
+  return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(y, how->low), how->high));
+}
+
+/// One tile: a segment of the upper bytes, and the same of the lower ones.
+INLINE void wide_tile(const int length, const qint_window *c, const wide_finish *how, const uint8_t *high,
+                      const uint8_t *low, const int8_t *weights, upcoming *upcoming, uint16_t *to) {
+  sums first, second;
+  UNROLLED for (int i = 0; i < length; i++) {
+    first[i][0] = first[i][1] = second[i][0] = second[i][1] = _mm512_setzero_si512();
+  }
+  add_window(length, 1, c, high, low, weights, upcoming, first, second);
+  UNROLLED for (int i = 0; i < length; i++) {
+    const __m512i a = wide_code(wide_total(first[i][0], second[i][0], how->bias), how->scales[0], how);
+    const __m512i b = wide_code(wide_total(first[i][1], second[i][1], how->bias + 2), how->scales[1], how);
+    _mm512_mask_storeu_epi16(to + i * c->channels, how->channels, _mm512_packus_epi32(a, b));
+  }
+}
+
+INLINE void wide_tiles(const int length, const qint_window *c, const qint_wide_constants *constants, ptrdiff_t start,
+                       ptrdiff_t end, ptrdiff_t channel, const uint8_t *high, const uint8_t *low, uint16_t *out) {
+  const int8_t *weights = constants->weights + channel * c->run_count * c->run_length;
+  const ptrdiff_t left = c->channels - channel;
+  wide_finish how = {
+      .scales = {_mm512_loadu_ps(constants->scales + channel), _mm512_loadu_ps(constants->scales + channel + 16)},
+      .zero_point = _mm512_set1_ps(constants->zero_point),
+      .low = _mm512_set1_ps(constants->low),
+      .high = _mm512_set1_ps(constants->high),
+      .channels = left >= 32 ? ~(__mmask32)0 : ((__mmask32)1 << left) - 1,
+  };
+  for (int i = 0; i < 4; i++) {
+    how.bias[i] = _mm512_loadu_pd(constants->bias + channel + 8 * i);
+  }
+  const ptrdiff_t blocks = (left + qint_channel_block - 1) / qint_channel_block;
+  upcoming upcoming =
+      upcoming_after(weights, c->run_count * c->run_length * qint_channel_block, start == 0 ? blocks : 0);
+  for (ptrdiff_t i = start; i < end; i++) {
+    const qint_segment at = c->segments[i];
+    wide_tile(length, c, &how, high + at.in, low + at.in, weights, &upcoming, out + at.out * c->channels + channel);
+  }
+}
+
+#define WIDE_TILES(length)                                                                                        \
+  WIDE static void wide_tiles_of_##length(const qint_window *c, const qint_wide_constants *constants,             \
+                                          ptrdiff_t start, ptrdiff_t end, ptrdiff_t channel, const uint8_t *high, \
+                                          const uint8_t *low, uint16_t *out) {                                    \
+    wide_tiles(length, c, constants, start, end, channel, high, low, out);                                        \
+  }
+WIDE_TILES(4)
+WIDE_TILES(5)
+WIDE_TILES(6)
+WIDE_TILES(7)
+
+void qint_convolve_wide(const qint_window *c, const qint_wide_constants *constants, const uint8_t *high,
+                        const uint8_t *low, uint16_t *out) {
+  for (ptrdiff_t start = 0; start < c->segment_count; start += c->block) {
+    const ptrdiff_t end = c->block < c->segment_count - start ? start + c->block : c->segment_count;
+    for (ptrdiff_t channel = 0; channel < c->channels; channel += qint_channel_block) {
+      switch (c->segment_length) {
+        case 4: wide_tiles_of_4(c, constants, start, end, channel, high, low, out); break;
+        case 5: wide_tiles_of_5(c, constants, start, end, channel, high, low, out); break;
+        case 6: wide_tiles_of_6(c, constants, start, end, channel, high, low, out); break;
+        default: wide_tiles_of_7(c, constants, start, end, channel, high, low, out); break;
+      }
+    }
+  }
+}
+
 #else
 
 int qint_has_convolve(void) { return 0; }
@@ -235,6 +330,15 @@ void qint_convolve(const qint_window *c, const qint_convolve_constants *constant
   (void)c;
   (void)constants;
   (void)in;
+  (void)out;
+}
+
+void qint_convolve_wide(const qint_window *c, const qint_wide_constants *constants, const uint8_t *high,
+                        const uint8_t *low, uint16_t *out) {
+  (void)c;
+  (void)constants;
+  (void)high;
+  (void)low;
   (void)out;
 }
 

@@ -101,12 +101,7 @@ public struct Calibrator: Sendable, Hashable {
     let inner = shape[(axis + 1)...].reduce(1, *)
     let outer = shape[..<axis].reduce(1, *)
     let size = shape[axis]
-    if method == .minMax {
-      return encoding(
-        channelRanges(values, shape: shape, axis: axis).map {
-          channel.grid(min: Double($0.lowerBound), max: Double($0.upperBound), isUnsigned: false)
-        }, axis: axis)
-    }
+    if method == .minMax { return try encoding(ranges: channelRanges(values, shape: shape, axis: axis), axis: axis) }
     let grids = parallelMap(size, jobs: jobs) { [channel] index in
       var own: [Float] = []
       own.reserveCapacity(outer * inner)
@@ -117,6 +112,25 @@ public struct Calibrator: Sendable, Hashable {
       return channel.grid(own, RawCostModel(own), jobs: 1)
     }
     return encoding(grids, axis: axis)
+  }
+
+  /// The encoding with a grid for each range, symmetric, for the indices along `axis`, whatever the method is.
+  public func encoding(ranges: [ClosedRange<Float>], axis: Int) throws(Diagnostic) -> Encoding {
+    try check()
+    var channel = self
+    channel.schema = .symmetric
+    return encoding(
+      ranges.map { channel.grid(min: Double($0.lowerBound), max: Double($0.upperBound), isUnsigned: false) }, axis: axis
+    )
+  }
+
+  /// Whether the encoding of values depends on more than their range; with a grid a channel the rule does not count.
+  public func readsValues(perChannel: Bool) -> Bool {
+    switch rule {
+    case .none: method != .minMax
+    case .adjusted: !perChannel || method != .minMax
+    default: perChannel && method != .minMax
+    }
   }
 
   private func encoding(_ grids: [CandidateGrid], axis: Int) -> Encoding {

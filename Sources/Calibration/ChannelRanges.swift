@@ -1,30 +1,73 @@
-/// The range of each index along an axis of a dense tensor with finite values.
-package func channelRanges(_ values: [Float], shape: [Int], axis: Int) -> [ClosedRange<Float>] {
-  let channels = shape[axis]
-  let inner = shape[(axis + 1)...].reduce(1, *)
-  var low = [Float](repeating: .infinity, count: channels)
-  var high = [Float](repeating: -.infinity, count: channels)
-  guard !values.isEmpty, inner > 0 else {
-    return [ClosedRange<Float>](repeating: 0...0, count: channels)
+/// The ranges of the indices along an axis of a dense tensor, whose values come in pieces of any length, in order.
+package struct ChannelRangeObserver {
+  private let channels: Int
+  private let inner: Int
+  private var low: [Float]
+  private var high: [Float]
+  /// Channel of the next value, and its place inside the run of that.
+  private var channel = 0
+  private var place = 0
+
+  /// An observer of a tensor of `shape`.
+  package init(shape: [Int], axis: Int) {
+    channels = shape[axis]
+    inner = shape[(axis + 1)...].reduce(1, *)
+    low = [Float](repeating: .infinity, count: channels)
+    high = [Float](repeating: -.infinity, count: channels)
   }
-  var start = 0
-  while start < values.count {
-    if inner == 1 {
-      for channel in 0..<channels {
-        let value = values[start + channel] + 0
-        low[channel] = value < low[channel] ? value : low[channel]
-        high[channel] = value > high[channel] ? value : high[channel]
-      }
-      start += channels
-    } else {
-      for channel in 0..<channels {
-        for value in values[start..<(start + inner)] {
-          low[channel] = min(low[channel], value + 0)
-          high[channel] = max(high[channel], value + 0)
+
+  /// Adds the next values, which are finite.
+  package mutating func observe(_ values: UnsafeBufferPointer<Float>) {
+    var start = 0
+    while start < values.count {
+      if inner == 1 {
+        let count = min(channels - channel, values.count - start)
+        observeRow(values, start, count)
+        start += count
+        channel += count
+        if channel == channels { channel = 0 }
+      } else {
+        let count = min(inner - place, values.count - start)
+        var (least, most) = (low[channel], high[channel])
+        for index in start..<start + count {
+          // Zero is always the positive one.
+          let value = values[index] + 0
+          least = value < least ? value : least
+          most = value > most ? value : most
         }
-        start += inner
+        (low[channel], high[channel]) = (least, most)
+        start += count
+        place += count
+        if place == inner {
+          place = 0
+          channel = channel + 1 == channels ? 0 : channel + 1
+        }
       }
     }
   }
-  return zip(low, high).map { $0...$1 }
+
+  /// Neighbouring values of neighbouring channels.
+  private mutating func observeRow(_ values: UnsafeBufferPointer<Float>, _ start: Int, _ count: Int) {
+    let first = channel
+    low.withUnsafeMutableBufferPointer { low in
+      high.withUnsafeMutableBufferPointer { high in
+        for index in 0..<count {
+          let value = values[start + index] + 0
+          let (least, most) = (low[first + index], high[first + index])
+          low[first + index] = value < least ? value : least
+          high[first + index] = value > most ? value : most
+        }
+      }
+    }
+  }
+
+  /// The range of each channel; zero where there are no values.
+  package var ranges: [ClosedRange<Float>] { zip(low, high).map { $0 <= $1 ? $0...$1 : 0...0 } }
+}
+
+/// The range of each index along an axis of a dense tensor with finite values.
+package func channelRanges(_ values: [Float], shape: [Int], axis: Int) -> [ClosedRange<Float>] {
+  var seen = ChannelRangeObserver(shape: shape, axis: axis)
+  values.withUnsafeBufferPointer { seen.observe($0) }
+  return seen.ranges
 }

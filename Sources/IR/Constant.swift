@@ -127,13 +127,54 @@ public struct Constant: Sendable {
     return found
   }
 
+  /// From how many bytes on mapped memory is given back after it was read.
+  private static let large = 1 << 20
+
   /// Gives mapped memory back that a copy was made of.
   private func discardLargePages() {
-    if stored.count >= 1 << 20 { stored.discardPages() }
+    if stored.count >= Self.large { stored.discardPages() }
+  }
+
+  /// Elements of a `float32` constant, copied in pieces: memory does not hold them twice.
+  private func largeFloats() -> [Float] {
+    let size = min(type.byteCount, stored.count)
+    return [Float](unsafeUninitializedCapacity: size / 4) { target, filled in
+      let bytes = UnsafeMutableRawBufferPointer(target)
+      var place = 0
+      forEachBlock { block in
+        let count = min(block.count, bytes.count - place)
+        UnsafeMutableRawBufferPointer(rebasing: bytes[place..<place + count])
+          .copyMemory(from: UnsafeRawBufferPointer(rebasing: block[..<count]))
+        place += count
+      }
+      filled = place / 4
+    }
+  }
+
+  /// Calls `body` with the elements as `Float`, in order and in pieces (see ``forEachBlock(of:_:)``).
+  public func forEachFloats<Failure: Error>(
+    _ body: (UnsafeBufferPointer<Float>) throws(Failure) -> Void
+  ) throws(Failure) {
+    try forEachPiece { (piece, _) throws(Failure) in
+      if type.element == .float32 {
+        let bytes = piece.stored
+        try body(UnsafeBufferPointer(start: bytes.base.assumingMemoryBound(to: Float.self), count: piece.type.count))
+        withExtendedLifetime(bytes) {}
+        return true
+      }
+      let values = piece.floats()
+      var failure: Failure?
+      values.withUnsafeBufferPointer { values in
+        do throws(Failure) { try body(values) } catch { failure = error }
+      }
+      if let failure { throw failure }
+      return true
+    }
   }
 
   /// All elements as `Float`; any numeric element type. Fixed point is not dequantized here.
   public func floats() -> [Float] {
+    if type.element == .float32, stored.count >= Self.large { return largeFloats() }
     let bytes = materialized()
     defer { discardLargePages() }
     switch type.element {

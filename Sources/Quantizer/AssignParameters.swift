@@ -22,6 +22,7 @@ struct WeightWork: Sendable {
 
   func result(_ graph: Graph, jobs: Int) -> Result<WeightResult, Diagnostic> {
     Result { () throws(Diagnostic) -> WeightResult in
+      if !calibrator.readsValues(perChannel: axis >= 0) { return try resultOfRanges(graph[id]) }
       let values = constant.floats()
       let whole = try constantRange(graph[id], values)
       do throws(Diagnostic) {
@@ -39,6 +40,30 @@ struct WeightWork: Sendable {
       } catch {
         throw error.about(tensor: graph[id].name)
       }
+    }
+  }
+
+  /// The same where ranges are all that counts: they are found in pieces, without a copy of the weight.
+  private func resultOfRanges(_ tensor: Tensor) throws(Diagnostic) -> WeightResult {
+    var seen = MinMaxObserver()
+    var channels = axis >= 0 ? ChannelRangeObserver(shape: constant.type.shape, axis: axis) : nil
+    constant.forEachFloats { piece in
+      seen.observe(piece)
+      channels?.observe(piece)
+    }
+    let whole = try constantRange(tensor, seen)
+    let ranges = channels?.ranges
+    do throws(Diagnostic) {
+      let encoding: Encoding
+      if let ranges {
+        encoding = try calibrator.encoding(ranges: ranges, axis: axis)
+      } else {
+        encoding = try calibrator.encoding(min: Double(whole.lowerBound), max: Double(whole.upperBound))
+      }
+      return WeightResult(
+        encoding: encoding, zeros: (ranges ?? [whole]).count { $0 == 0...0 }, isNonnegative: whole.lowerBound >= 0)
+    } catch {
+      throw error.about(tensor: tensor.name)
     }
   }
 }

@@ -13,7 +13,7 @@ extension Assigner {
   /// independently.
   mutating func noteNoisyBiases() {
     var found: [(node: String, cost: Double)] = []
-    for id in constants {
+    for id in constants where (uses[id] ?? []).contains(where: { $0.role == .bias }) {
       guard let encoding = graph[id].encoding, encoding.bitwidth < 16, encoding.axis == nil,
         graph[id].encodingSource == .calibrated, let values = graph[id].constant?.floats(),
         let grid = encoding.channels.first, !values.isEmpty

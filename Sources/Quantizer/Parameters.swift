@@ -5,6 +5,11 @@ import IR
 func constantRange(_ tensor: Tensor, _ values: [Float]) throws(Diagnostic) -> ClosedRange<Float> {
   var seen = MinMaxObserver()
   values.withUnsafeBufferPointer { seen.observe($0) }
+  return try constantRange(tensor, seen)
+}
+
+/// The same from what was seen of all its values.
+func constantRange(_ tensor: Tensor, _ seen: MinMaxObserver) throws(Diagnostic) -> ClosedRange<Float> {
   if let element = seen.firstNonFinite {
     throw Diagnostic(
       "non-finite-weight",

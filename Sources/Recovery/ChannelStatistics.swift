@@ -103,7 +103,7 @@ extension SampleSet {
     let taps = Set(wanted.filter { !inputs.contains($0) })
     let plan = try backend.prepare(graph, options: PlanOptions(simulate: simulate, taps: taps))
     let sums = try reduce(
-      chunks: chunkCount(elements: empty.reduce(0) { $0 + 4 * $1.sum.count }), into: empty,
+      chunks: chunks(elements: empty.reduce(0) { $0 + 4 * $1.sum.count }), into: empty,
       worker: { () throws(Diagnostic) in try plan.makeWorker() },
       { (sums: inout [ChannelMoments], worker: any PlanWorker, rank: Int) throws(Diagnostic) in
         let sample = try load(rank)

@@ -38,6 +38,7 @@ struct CovarianceSums: Sendable {
   /// Where groups read one channel each, sums of all groups lie side by side: [depth][group] and
   /// [depth][depth][group]. Else [group][depth] and [group][depth][depth].
   private let isChannelwise: Bool
+  private let drifts: Bool
 
   /// Variance over the square of the mean below which an input is taken for constant: sums in single precision
   /// tell no more.
@@ -52,6 +53,11 @@ struct CovarianceSums: Sendable {
     var driftProducts: [Float]
 
     mutating func merge(_ other: Half) {
+      if other.count == 0 { return }
+      if count == 0 {
+        self = other
+        return
+      }
       count += other.count
       for index in sums.indices { sums[index] += other.sums[index] }
       for index in products.indices { products[index] += other.products[index] }
@@ -60,16 +66,53 @@ struct CovarianceSums: Sendable {
     }
   }
 
+  /// The sums of one half or of both together, added where they are read: large ones are not copied.
+  private struct Total {
+    let count: Int
+    private let first: Half
+    private let second: Half?
+
+    init(_ halves: [Half]) {
+      let filled = halves.filter { $0.count > 0 }
+      count = filled.reduce(0) { $0 + $1.count }
+      first = filled.first ?? halves[0]
+      second = filled.count > 1 ? filled[1] : nil
+    }
+
+    func sum(_ index: Int) -> Double { second.map { first.sums[index] + $0.sums[index] } ?? first.sums[index] }
+
+    func product(_ index: Int) -> Float {
+      second.map { first.products[index] + $0.products[index] } ?? first.products[index]
+    }
+
+    func driftSum(_ index: Int) -> Double {
+      second.map { first.driftSums[index] + $0.driftSums[index] } ?? first.driftSums[index]
+    }
+
+    func driftProduct(_ index: Int) -> Float {
+      second.map { first.driftProducts[index] + $0.driftProducts[index] } ?? first.driftProducts[index]
+    }
+  }
+
   /// No sums yet; `drifts`: float inputs come with the quantized ones.
   init(_ patches: Patches, drifts: Bool) {
     groups = patches.groups
     depth = patches.depth
     isChannelwise = patches.isChannelwise
-    let sums = [Double](repeating: 0, count: groups * depth)
-    let products = [Float](repeating: 0, count: groups * depth * depth)
-    let half = Half(
-      sums: sums, products: products, driftSums: drifts ? sums : [], driftProducts: drifts ? products : [])
-    halves = [half, half]
+    self.drifts = drifts
+    // Memory for the numbers of a half is taken when its first sample comes.
+    let none = Half(sums: [], products: [], driftSums: [], driftProducts: [])
+    halves = [none, none]
+  }
+
+  private mutating func begin(_ half: Int) {
+    guard halves[half].sums.isEmpty else { return }
+    func zeros<Number: Numeric>(_ size: Int) -> [Number] { [Number](repeating: 0, count: size) }
+    halves[half].sums = zeros(groups * depth)
+    halves[half].products = zeros(groups * depth * depth)
+    guard drifts else { return }
+    halves[half].driftSums = zeros(groups * depth)
+    halves[half].driftProducts = zeros(groups * depth * depth)
   }
 
   private func place(_ group: Int, _ a: Int) -> Int { isChannelwise ? a * groups + group : group * depth + a }
@@ -78,26 +121,33 @@ struct CovarianceSums: Sendable {
     isChannelwise ? (a * depth + b) * groups + group : (group * depth + a) * depth + b
   }
 
-  /// Adds the patches of the sample of a rank, with those of the float graph at the same positions.
+  /// Adds the patches of the sample of a rank, with those of the float graph at the same positions; `held` floats of
+  /// them are gathered at a time.
   mutating func add(
     _ input: UnsafePointer<Float>, float: UnsafePointer<Float>? = nil, _ patches: Patches, positions: [Int],
-    rank: Int
+    rank: Int, held: Int = 8 << 20
   ) throws(Diagnostic) {
     let (rows, depth) = (positions.count, depth)
     guard rows > 0 else { return }
+    begin(rank & 1)
     halves[rank & 1].count += rows
     if isChannelwise {
       addChannels(input, float, patches, positions, &halves[rank & 1])
       return
     }
-    let gathered = SharedFloats(count: rows * depth)
-    let drifts = float.map { _ in SharedFloats(count: rows * depth) }
-    for group in 0..<groups {
-      patches.gather(input, positions: positions, group: group, into: gathered.base)
+    let slab = max(1, min(rows, held / depth))
+    let gathered = SharedFloats(count: slab * depth)
+    let drifts = float.map { _ in SharedFloats(count: slab * depth) }
+    for (group, start) in (0..<groups).lazy.flatMap({ group in
+      stride(from: 0, to: rows, by: slab).lazy.map { (group, $0) }
+    }) {
+      let chosen = positions[start..<min(start + slab, rows)]
+      let rows = chosen.count
+      patches.gather(input, positions: chosen, group: group, into: gathered.base)
       Self.addColumns(gathered.base, rows, depth, group, &halves[rank & 1].sums)
       try Self.addProducts(gathered.base, gathered.base, rows, depth, group, &halves[rank & 1].products)
       guard let float, let drifts else { continue }
-      patches.gather(float, positions: positions, group: group, into: drifts.base)
+      patches.gather(float, positions: chosen, group: group, into: drifts.base)
       let (y, d) = (gathered.base, drifts.base)
       for index in 0..<rows * depth { d[index] -= y[index] }
       Self.addColumns(drifts.base, rows, depth, group, &halves[rank & 1].driftSums)
@@ -201,22 +251,23 @@ struct CovarianceSums: Sendable {
   /// what the two halves of the samples disagree on (Ledoit, Wolf 2004, with samples in the place of
   /// independent observations): few samples must not tell of relations that are not there.
   func covariance(centred: Bool) -> InputCovariance {
-    var whole = halves[0]
-    whole.merge(halves[1])
+    let whole = Total(halves)
     let number = Double(max(whole.count, 1))
-    let means = (0..<groups * depth).map { whole.sums[place($0 / depth, $0 % depth)] / number }
+    let means = (0..<groups * depth).map { whole.sum(place($0 / depth, $0 % depth)) / number }
+    let parts = halves.map { Total([$0]) }
+    let isHalved = halves.allSatisfy { $0.count > 0 }
     var values = [Float](repeating: 0, count: groups * depth * depth)
     for group in 0..<groups {
-      func moment(_ half: Half, _ a: Int, _ b: Int) -> Double {
+      func moment(_ half: Total, _ a: Int, _ b: Int) -> Double {
         // The mean of both triangles, so that rounding in products does not make it lopsided.
         let products =
           isChannelwise
-          ? 2 * Double(half.products[place(group, max(a, b), min(a, b))])
-          : Double(half.products[place(group, a, b)]) + Double(half.products[place(group, b, a)])
+          ? 2 * Double(half.product(place(group, max(a, b), min(a, b))))
+          : Double(half.product(place(group, a, b))) + Double(half.product(place(group, b, a)))
         let count = Double(max(half.count, 1))
         guard centred else { return products / (2 * count) }
         let (ma, mb) = (means[group * depth + a], means[group * depth + b])
-        let sums = half.sums[place(group, a)] * mb + half.sums[place(group, b)] * ma
+        let sums = half.sum(place(group, a)) * mb + half.sum(place(group, b)) * ma
         return products / (2 * count) - sums / count + ma * mb
       }
       var (power, noise) = (0.0, 0.0)
@@ -224,13 +275,12 @@ struct CovarianceSums: Sendable {
         for b in 0...a {
           let value = moment(whole, a, b)
           values[(group * depth + a) * depth + b] = Float(value)
-          guard a != b else { continue }
+          guard a != b, isHalved else { continue }
           power += value * value
-          let difference = moment(halves[0], a, b) - moment(halves[1], a, b)
+          let difference = moment(parts[0], a, b) - moment(parts[1], a, b)
           noise += difference * difference / 4
         }
       }
-      let isHalved = halves.allSatisfy { $0.count > 0 }
       let kept = isHalved ? (power > 0 ? max(0, 1 - noise / power) : 0) : 0
       for a in 0..<depth {
         for b in 0..<a {
@@ -251,23 +301,23 @@ struct CovarianceSums: Sendable {
   /// where no float inputs were added.
   func drift(centred: Bool) -> InputDrift? {
     guard halves.allSatisfy({ !$0.driftProducts.isEmpty && $0.count > 0 }) else { return nil }
-    var whole = halves[0]
-    whole.merge(halves[1])
+    let whole = Total(halves)
+    let parts = halves.map { Total([$0]) }
     var values = [Float](repeating: 0, count: groups * depth * depth)
     for group in 0..<groups {
       let start = group * depth
-      func moment(_ half: Half, _ a: Int, _ b: Int) -> Double {
+      func moment(_ half: Total, _ a: Int, _ b: Int) -> Double {
         let count = Double(half.count)
-        let product = Double(half.driftProducts[place(group, a, b)]) / count
+        let product = Double(half.driftProduct(place(group, a, b))) / count
         guard centred else { return product }
-        return product - half.driftSums[place(group, a)] * half.sums[place(group, b)] / (count * count)
+        return product - half.driftSum(place(group, a)) * half.sum(place(group, b)) / (count * count)
       }
       var (power, noise) = (0.0, 0.0)
       for a in 0..<depth {
         for b in 0..<depth {
           let value = moment(whole, a, b)
           values[(start + a) * depth + b] = Float(value)
-          let difference = moment(halves[0], a, b) - moment(halves[1], a, b)
+          let difference = moment(parts[0], a, b) - moment(parts[1], a, b)
           power += value * value
           noise += difference * difference / 4
         }

@@ -11,7 +11,8 @@ import IR
 /// standstill. Rows do not depend on one another, so the result is the same for any number of threads.
 struct IntegerRounding {
   private let matrix: WeightMatrix
-  private let covariance: InputCovariance
+  /// Where rows of different groups have different inputs.
+  private let covariance: InputCovariance?
   private let damping: Double
   private let jobs: Int
   /// Where all rows have the same inputs.
@@ -20,7 +21,8 @@ struct IntegerRounding {
   private let piece: Int
 
   init(matrix: WeightMatrix, covariance: InputCovariance, damping: Double, jobs: Int) {
-    (self.matrix, self.covariance, self.damping, self.jobs) = (matrix, covariance, damping, jobs)
+    (self.matrix, self.damping, self.jobs) = (matrix, damping, jobs)
+    self.covariance = matrix.groups == 1 ? nil : covariance
     piece = max(1, min(16, matrix.rows))
     shared =
       matrix.groups == 1
@@ -44,10 +46,11 @@ struct IntegerRounding {
   private func inPieces(_ body: @Sendable (Factor, Int, Range<Int>) -> [Float]) -> [Float] {
     let rows = matrix.rows
     let pieces = (rows + piece - 1) / piece
-    let found = parallelMap(matrix.groups * pieces, jobs: jobs) { index in
+    let found = parallelMap(matrix.groups * pieces, jobs: jobs) { index -> [Float] in
       let (group, part) = (index / pieces, index % pieces)
       let first = group * rows + part * piece
-      let factor = shared ?? Factor(covariance.matrix(group), depth: matrix.depth, damping: damping, jobs: 1)
+      let own = covariance.map { Factor($0.matrix(group), depth: matrix.depth, damping: damping, jobs: 1) }
+      guard let factor = shared ?? own else { return [] }
       return body(factor, group, first..<min(first + piece, (group + 1) * rows))
     }
     return found.flatMap { $0 }
@@ -58,7 +61,7 @@ struct IntegerRounding {
     let depth: Int
     /// H with damping, in the order of falling diagonal reversed: the last element is rounded first.
     let damped: [Float]
-    /// Rows of the lower factor L of H = L L^T, row i up to the diagonal; in that order.
+    /// Rows of the lower factor L of H = L L^T, row i up to the diagonal, from i (i + 1) / 2 on; in that order.
     let lower: [Float]
     /// Place in that order -> element.
     let order: [Int]
@@ -106,7 +109,7 @@ struct IntegerRounding {
         carried.withUnsafeMutableBufferPointer { carried in
           guard let lowerBase = lower.baseAddress, let carriedBase = carried.baseAddress else { return }
           for a in stride(from: depth - 1, through: 0, by: -1) {
-            let l = lowerBase + a * depth
+            let l = lowerBase + a * (a + 1) / 2
             let diagonal = l[a]
             for place in 0..<number {
               let index = place * depth + a
@@ -153,14 +156,14 @@ struct IntegerRounding {
             }
             // L z = y, then L^T x = z.
             for a in 0..<depth {
-              let row = l + a * depth
+              let row = l + a * (a + 1) / 2
               for place in 0..<number {
                 let z = y + place * depth
                 z[a] = (z[a] - VectorMath.dot(row, z, a, by: SIMD16<Float>.self)) / row[a]
               }
             }
             for a in stride(from: depth - 1, through: 0, by: -1) {
-              let row = l + a * depth
+              let row = l + a * (a + 1) / 2
               for place in 0..<number {
                 let x = y + place * depth
                 let value = x[a] / row[a]
@@ -225,73 +228,45 @@ struct IntegerRounding {
   }
 }
 
-/// The lower factor L of a symmetric positive matrix A = L L^T, row-major, zero above the diagonal. A
-/// diagonal below `least` counts as that. Computed in Double, row by row of blocks on up to `jobs`
-/// threads; the same for any.
+/// The lower factor L of a symmetric positive matrix A = L L^T; row i has i + 1 numbers and begins at
+/// i (i + 1) / 2. A diagonal below `least` counts as that. Computed in Double, row by row of blocks on up to
+/// `jobs` threads; the same for any.
 func cholesky(_ matrix: [Float], _ size: Int, least: Double, jobs: Int) -> [Float] {
   let block = 64
-  var lower = [Double](repeating: 0, count: size * size)
+  let count = size * (size + 1) / 2
+  // Threads write different rows, and read rows that are done.
+  nonisolated(unsafe) let lower = UnsafeMutablePointer<Double>.allocate(capacity: max(count, 1))
+  defer { lower.deallocate() }
   for start in stride(from: 0, to: size, by: block) {
     let end = min(start + block, size)
     // The diagonal block, then the rows below it, which do not depend on one another.
-    for row in start..<end {
-      reduceRow(row, start, end, matrix, size, least, &lower)
-    }
+    for row in start..<end { reduceRow(row, start..<(row + 1), matrix, size, least, lower) }
     let below = size - end
     guard below > 0 else { break }
-    let done = lower
     let pieces = (below + 31) / 32
-    let found = parallelMap(pieces, jobs: size > 512 ? jobs : 1) { piece -> [Double] in
-      var result: [Double] = []
+    _ = parallelMap(pieces, jobs: size > 512 ? jobs : 1) { piece in
       for row in (end + piece * 32)..<min(end + piece * 32 + 32, size) {
-        result += solvedRow(row, start, end, matrix, size, done)
-      }
-      return result
-    }
-    var row = end
-    for values in found {
-      for first in stride(from: 0, to: values.count, by: end - start) {
-        for column in start..<end { lower[row * size + column] = values[first + column - start] }
-        row += 1
+        reduceRow(row, start..<end, matrix, size, least, lower)
       }
     }
   }
-  return lower.map { Float($0) }
+  return [Float](unsafeUninitializedCapacity: count) { target, filled in
+    for index in 0..<count { target[index] = Float(lower[index]) }
+    filled = count
+  }
 }
 
-/// Row of the diagonal block: elements `start` to the diagonal.
+/// Some elements of a row, up to the diagonal; rows of smaller number are done up to these columns.
 private func reduceRow(
-  _ row: Int, _ start: Int, _ end: Int, _ matrix: [Float], _ size: Int, _ least: Double,
-  _ lower: inout [Double]
+  _ row: Int, _ columns: Range<Int>, _ matrix: [Float], _ size: Int, _ least: Double,
+  _ lower: UnsafeMutablePointer<Double>
 ) {
-  for column in start...row {
-    let sum = Double(matrix[row * size + column]) - dot(lower, row * size, column * size, column)
-    lower[row * size + column] =
-      column == row ? max(sum, least).squareRoot() : sum / lower[column * size + column]
+  let own = lower + row * (row + 1) / 2
+  for column in columns {
+    let other = lower + column * (column + 1) / 2
+    let sum = Double(matrix[row * size + column]) - dot(own, other, column)
+    own[column] = column == row ? max(sum, least).squareRoot() : sum / other[column]
   }
-}
-
-/// Elements `start` ..< `end` of a row below the diagonal block.
-private func solvedRow(
-  _ row: Int, _ start: Int, _ end: Int, _ matrix: [Float], _ size: Int, _ lower: [Double]
-) -> [Double] {
-  var own = [Double](repeating: 0, count: end)
-  for column in 0..<start { own[column] = lower[row * size + column] }
-  for column in start..<end {
-    var sum = Double(matrix[row * size + column])
-    own.withUnsafeBufferPointer { own in
-      lower.withUnsafeBufferPointer { lower in
-        guard let x = own.baseAddress, let y = lower.baseAddress else { return }
-        sum -= dot(x, y + column * size, column)
-      }
-    }
-    own[column] = sum / lower[column * size + column]
-  }
-  return Array(own[start..<end])
-}
-
-private func dot(_ values: [Double], _ a: Int, _ b: Int, _ count: Int) -> Double {
-  values.withUnsafeBufferPointer { values in values.baseAddress.map { dot($0 + a, $0 + b, count) } ?? 0 }
 }
 
 private func dot(_ a: UnsafePointer<Double>, _ b: UnsafePointer<Double>, _ count: Int) -> Double {

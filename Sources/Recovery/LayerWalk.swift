@@ -36,7 +36,9 @@ struct LayerWalk {
   /// out.
   func run(_ quantized: Graph, notes: inout [Diagnostic]) throws(Diagnostic) -> [LayerUpdate] {
     let simulated = quantized.withFloatInsidePairs()
-    let runner = StageRunner(simulated, samples, simulate: true, limit: cache)
+    // The float graph keeps four bytes where the other has codes.
+    let hasFloat = options.algorithms.contains(.adaround) || follows
+    let runner = StageRunner(simulated, samples, simulate: true, limit: hasFloat ? cache / 4 : cache)
     let layers = Layer.layers(of: quantized).filter { quantized[$0.weight].type.element.isFixedPoint }
     var floatNodes: [String: Int] = [:]
     for (index, node) in float.nodes.enumerated() { floatNodes[node.name] = floatNodes[node.name] ?? index }
@@ -49,9 +51,7 @@ struct LayerWalk {
       corrects
       ? try samples.channelMoments(of: pairs.map(\.float.output) + postTargets(pairs.map(\.float)), in: float)
       : [:]
-    let floatRunner =
-      options.algorithms.contains(.adaround) || follows
-      ? StageRunner(float, samples, simulate: false, limit: cache / 2) : nil
+    let floatRunner = hasFloat ? StageRunner(float, samples, simulate: false, limit: cache - cache / 4) : nil
     var updates: [LayerUpdate] = []
     var done = Set<TensorID>()
     for (index, pair) in pairs.enumerated() {
@@ -218,21 +218,28 @@ struct LayerWork {
     return moments.mean
   }
 
+  /// Products of inputs are taken of runs of a row of this length at most: they need the square of it. Longer
+  /// rows are cut into equal parts, which are rounded as if their inputs had nothing to do with one another.
+  static let longestRow = 4608
+
   /// The weight rounded as the options say; nil for operators that have no matrix.
   func rounded(_ floatRunner: StageRunner?) throws(Diagnostic) -> LayerUpdate.WeightUpdate? {
     let graph = runner.graph
     let node = graph.nodes[layer.node]
     let (shape, input) = (graph[layer.weight].type.shape, graph[layer.input].type.shape)
-    guard let matrix = WeightMatrix(node.op, weight: shape, input: input),
+    guard let whole = WeightMatrix(node.op, weight: shape, input: input),
       let patches = Patches(node.op, weight: shape, input: input, output: graph[layer.output].type.shape),
       patches.positions > 0, var encoding = graph[layer.weight].encoding,
       let source = walk.float[float.weight].constant
     else { return nil }
+    let matrix = whole.cut(Self.longestRow)
     let weights = matrix.arranged(source.floats())
     let algorithms = walk.options.algorithms
-    let sums = walk.options.usesCovariance ? try inputMoments(patches, floatRunner) : nil
+    var sums = walk.options.usesCovariance ? try inputMoments(patches.cut(like: matrix), floatRunner) : nil
     let isCorrected = layer.bias != nil
-    let covariance = sums?.covariance(centred: isCorrected)
+    var covariance = sums?.covariance(centred: isCorrected)
+    let drift = walk.follows ? sums?.drift(centred: isCorrected) : nil
+    sums = nil
     if algorithms.contains(.seqmse), let covariance {
       let search = ScaleSearch(
         matrix: matrix, covariance: covariance, candidates: walk.options.scaleCandidates, jobs: walk.samples.jobs)
@@ -241,23 +248,30 @@ struct LayerWork {
     let rounding = covariance.map {
       IntegerRounding(matrix: matrix, covariance: $0, damping: walk.options.damping, jobs: walk.samples.jobs)
     }
+    covariance = nil
     var wanted = weights
-    if walk.follows, let rounding, let drift = sums?.drift(centred: isCorrected) {
+    if let rounding, let drift {
       wanted = rounding.followed(weights, drift, share: walk.follow)
     }
     let grids = RowGrids(encoding, matrix)
-    var whole: [Float]
+    var found: [Float]
     if algorithms.contains(.gptq), let rounding {
-      whole = rounding.round(wanted, grids, sweeps: walk.options.sweeps)
+      found = rounding.round(wanted, grids, sweeps: walk.options.sweeps)
     } else if algorithms.contains(.adaround), let floatRunner {
       let start = walk.options.startsFromData ? rounding?.round(wanted, grids, sweeps: walk.options.sweeps) : nil
-      whole = try learned(weights, wanted, from: start, grids, matrix, patches, floatRunner)
+      // Rows are learned whole: their outputs are what counts.
+      func joined(_ values: [Float]) -> [Float] { whole.arranged(matrix.stored(values)) }
+      found = matrix.arranged(
+        whole.stored(
+          try learned(
+            joined(weights), joined(wanted), from: start.map(joined), RowGrids(encoding, whole), whole, patches,
+            floatRunner)))
     } else {
-      whole = weights.indices.map { grids.nearest(weights[$0], $0) }
+      found = weights.indices.map { grids.nearest(weights[$0], $0) }
     }
-    for index in whole.indices { whole[index] *= grids.scales[index] }
+    for index in found.indices { found[index] *= grids.scales[index] }
     return LayerUpdate.WeightUpdate(
-      name: walk.float[float.weight].name, values: matrix.stored(whole), encoding: encoding)
+      name: walk.float[float.weight].name, values: matrix.stored(found), encoding: encoding)
   }
 
   /// Second moments of the layer's quantized inputs; with the float graph, of what they differ by from

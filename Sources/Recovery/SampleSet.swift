@@ -70,21 +70,22 @@ public struct SampleSet: Sendable {
     return (0..<parts).map { (count * $0 / parts)..<(count * ($0 + 1) / parts) }
   }
 
-  /// Chunks where a sum has `elements` numbers: fewer where they would take much memory.
-  func chunkCount(elements: Int) -> Int {
+  /// Chunks where a sum has `elements` numbers: fewer where they would take much memory, and then samples of
+  /// even and of odd rank, which a sum may keep apart: it holds one kind only.
+  func chunks(elements: Int) -> [[Int]] {
     let fitting = (256 << 20) / max(1, elements * MemoryLayout<Double>.stride)
-    return max(min(count, 2), min(16, fitting, count))
+    guard fitting >= 2 || count < 2 else { return (0..<2).map { Array(stride(from: $0, to: count, by: 2)) } }
+    return ranges(chunks: min(16, fitting, count)).map(Array.init)
   }
 
   /// Adds up something over all samples: `body` is called with the sum of a chunk and the ranks in turn,
   /// `merge` adds the chunks in order.
   func reduce<Sum: Sendable, Worker>(
-    chunks: Int = 16, into empty: Sum,
+    chunks ranges: [[Int]], into empty: Sum,
     worker: @Sendable () throws(Diagnostic) -> Worker,
     _ body: @Sendable (inout Sum, Worker, Int) throws(Diagnostic) -> Void,
     merge: (inout Sum, Sum) -> Void
   ) throws(Diagnostic) -> Sum {
-    let ranges = ranges(chunks: chunks)
     let sums = Mutex([Sum?](repeating: nil, count: ranges.count))
     _ = try runSamples(
       count: ranges.count, jobs: jobs,
@@ -98,17 +99,19 @@ public struct SampleSet: Sendable {
         let done = sum
         sums.withLock { $0[chunk] = done }
       })
-    var total: Sum?
-    for sum in sums.withLock({ $0 }) {
-      guard let sum else { continue }
-      if var found = total {
-        merge(&found, sum)
-        total = found
-      } else {
-        total = sum
-      }
+    // Large sums are not copied: each is given up as soon as it is added.
+    var parts = sums.withLock { sums in
+      defer { sums = [] }
+      return sums
     }
-    return total ?? empty
+    guard var total = parts.first.flatMap({ $0 }) else { return empty }
+    parts[0] = nil
+    for place in parts.indices {
+      guard let sum = parts[place] else { continue }
+      merge(&total, sum)
+      parts[place] = nil
+    }
+    return total
   }
 
   /// Calls `body` for every sample, on some threads.

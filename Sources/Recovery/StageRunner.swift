@@ -15,9 +15,20 @@ final class StageRunner {
   /// Nodes before this one have run; what later ones need of them is kept.
   private(set) var cut = 0
   private var live: [TensorID]
-  private var kept: [[Kept]] = []
+  private let kept = KeptSamples()
   private let producers: [NodeID?]
   private let lastUse: [Int]
+
+  /// What is kept of each sample; nothing while the cut is at the start. A sample's are replaced as soon as what
+  /// follows from them is made, so that no more than the larger of both is held.
+  private final class KeptSamples: Sendable {
+    private let samples = Mutex([Int: [Kept]]())
+
+    subscript(rank: Int) -> [Kept]? {
+      get { samples.withLock { $0[rank] } }
+      set { samples.withLock { $0[rank] = newValue } }
+    }
+  }
 
   /// A tensor of a sample.
   private enum Kept: Sendable {
@@ -59,19 +70,17 @@ final class StageRunner {
     }
     let bytes = needed.reduce(0) { $0 + keptBytes($1) }
     guard bytes * samples.count <= limit else { return }
-    let results = Mutex([[Kept]](repeating: [], count: samples.count))
     let grids = needed.map(grid)
     let types = needed.map { graph[$0].type.logical }
-    try forEach(needed, upTo: end) { (rank: Int, values: [Bytes]) throws(Diagnostic) in
+    try forEach(needed, upTo: end) { [kept] (rank: Int, values: [Bytes]) throws(Diagnostic) in
       let found = zip(values, zip(grids, types)).map { bytes, form -> Kept in
         guard let encoding = form.0 else { return .plain(bytes) }
         let codes = encoding.quantized(bytes.array(of: Float.self), shape: form.1.shape)
         return .codes(
           Constant(type: TensorType(encoding.storage, form.1.shape), bytes: codes), encoding)
       }
-      results.withLock { $0[rank] = found }
+      kept[rank] = found
     }
-    kept = results.withLock { $0 }
     live = needed
     cut = end
   }
@@ -98,7 +107,7 @@ final class StageRunner {
   ) throws(Diagnostic) -> Sum {
     let stage = try Stage(self, tensors, end)
     return try samples.reduce(
-      chunks: samples.chunkCount(elements: elements), into: empty, worker: stage.makeWorker,
+      chunks: samples.chunks(elements: elements), into: empty, worker: stage.makeWorker,
       { (sum: inout Sum, worker: any PlanWorker, rank: Int) throws(Diagnostic) in
         try body(&sum, rank, try stage.values(rank, worker))
       }, merge: merge)
@@ -113,7 +122,7 @@ final class StageRunner {
   ) throws(Diagnostic) -> Sum {
     let (stage, second) = (try Stage(self, tensors, end), try Stage(other, others, otherEnd))
     return try samples.reduce(
-      chunks: samples.chunkCount(elements: elements), into: empty,
+      chunks: samples.chunks(elements: elements), into: empty,
       worker: { () throws(Diagnostic) in (try stage.makeWorker(), try second.makeWorker()) },
       { (sum: inout Sum, workers: (any PlanWorker, any PlanWorker), rank: Int) throws(Diagnostic) in
         try body(&sum, rank, try stage.values(rank, workers.0), try second.values(rank, workers.1))
@@ -137,7 +146,7 @@ final class StageRunner {
   private struct Stage: Sendable {
     let plan: any Plan
     let samples: SampleSet
-    let kept: [[Kept]]
+    let kept: KeptSamples
     /// Where each wanted tensor comes from: an output of the plan, or an input of it.
     let outputs: [Int?]
     let inputs: [Int?]
@@ -164,7 +173,8 @@ final class StageRunner {
     @Sendable func makeWorker() throws(Diagnostic) -> any PlanWorker { try plan.makeWorker() }
 
     func values(_ rank: Int, _ worker: any PlanWorker) throws(Diagnostic) -> [Bytes] {
-      let ready = kept.isEmpty ? try samples.load(rank) : kept[rank].map(\.bytes)
+      let ready: [Bytes]
+      if let kept = kept[rank] { ready = kept.map(\.bytes) } else { ready = try samples.load(rank) }
       let made = outputs.contains { $0 != nil } ? try worker.run(ready) : []
       return zip(inputs, outputs).map { input, output in
         output.map { made[$0] } ?? input.map { ready[$0] } ?? Bytes([Float]())

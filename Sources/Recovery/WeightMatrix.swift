@@ -13,16 +13,20 @@ struct WeightMatrix: Sendable {
   /// Whether the stored weight has all rows of an element of depth side by side.
   private let isDepthMajor: Bool
   private let shape: [Int]
+  /// Parts that rows are cut into, each a group of its own, and the length of a row before that.
+  let parts: Int
+  private let wholeDepth: Int
 
   /// Rows of all groups.
   var rowCount: Int { groups * rows }
-  /// Elements.
+  /// Elements, with those that fill up the last part of a row.
   var count: Int { rowCount * depth }
 
   /// The view of a weight, nil where an operator is none of Conv2d, DepthWiseConv2d, FullyConnected and
   /// MatMul with a matrix.
   init?(_ op: any Operator, weight shape: [Int], input: [Int]) {
     self.shape = shape
+    parts = 1
     switch op {
     case let op as Conv2d:
       guard shape.count == 4, op.group > 0 else { return nil }
@@ -45,11 +49,49 @@ struct WeightMatrix: Sendable {
       isDepthMajor = !op.transposeIn1
     default: return nil
     }
+    wholeDepth = depth
     if rows <= 0 || depth <= 0 { return nil }
+  }
+
+  private init(_ whole: WeightMatrix, parts: Int) {
+    (shape, isDepthMajor, wholeDepth, rows) = (whole.shape, whole.isDepthMajor, whole.depth, whole.rows)
+    self.parts = parts
+    groups = whole.groups * parts
+    depth = (whole.depth + parts - 1) / parts
+  }
+
+  /// The same with rows cut into equal parts of at most `limit` elements, each a group: [group][part][row][depth].
+  /// What is missing of a row's last part repeats an element.
+  func cut(_ limit: Int) -> WeightMatrix {
+    depth > limit && parts == 1 ? WeightMatrix(self, parts: (depth + limit - 1) / limit) : self
+  }
+
+  /// Calls `body` with every place in a cut order and its element's place in storage; `isFilling` where it
+  /// stands for no element of its own.
+  private func forEachOfParts(_ body: (_ place: Int, _ stored: Int, _ isFilling: Bool) -> Void) {
+    let columns = groups / parts * rows
+    var place = 0
+    for group in 0..<groups {
+      let first = group % parts * depth
+      for row in 0..<rows {
+        let whole = group / parts * rows + row
+        for k in first..<first + depth {
+          let isFilling = k >= wholeDepth
+          let element = isFilling ? first : k
+          body(place, isDepthMajor ? element * columns + whole : whole * wholeDepth + element, isFilling)
+          place += 1
+        }
+      }
+    }
   }
 
   /// Stored elements in the order [group][row][depth].
   func arranged<Element>(_ stored: [Element]) -> [Element] {
+    if parts > 1, let first = stored.first {
+      var result = [Element](repeating: first, count: count)
+      forEachOfParts { place, from, _ in result[place] = stored[from] }
+      return result
+    }
     guard isDepthMajor else { return stored }
     var result = stored
     let columns = rowCount
@@ -61,6 +103,13 @@ struct WeightMatrix: Sendable {
 
   /// Elements in the order [group][row][depth] as they are stored.
   func stored<Element>(_ arranged: [Element]) -> [Element] {
+    if parts > 1, let first = arranged.first {
+      var result = [Element](repeating: first, count: groups / parts * rows * wholeDepth)
+      forEachOfParts { place, to, isFilling in
+        if !isFilling { result[to] = arranged[place] }
+      }
+      return result
+    }
     guard isDepthMajor else { return arranged }
     var result = arranged
     let columns = rowCount
@@ -72,7 +121,7 @@ struct WeightMatrix: Sendable {
 
   /// For every element in the order [group][row][depth] the index of its grid in an encoding.
   func grids(of encoding: Encoding) -> [Int32] {
-    var stored = [Int32](repeating: 0, count: count)
+    var stored = [Int32](repeating: 0, count: groups / parts * rows * wholeDepth)
     encoding.forEachChannelRun(shape: shape) { channel, start, length in
       for index in start..<(start + length) { stored[index] = Int32(truncatingIfNeeded: channel) }
     }
@@ -84,9 +133,12 @@ struct WeightMatrix: Sendable {
 struct Patches: Sendable {
   /// Positions of one sample.
   let positions: Int
-  let groups: Int
-  let depth: Int
+  private(set) var groups: Int
+  private(set) var depth: Int
   private let source: Source
+  /// Parts that rows are cut into, and the length of a row before that.
+  private var parts = 1
+  private let wholeDepth: Int
 
   private enum Source: Sendable {
     /// Rows of the input as they stand.
@@ -99,6 +151,7 @@ struct Patches: Sendable {
     guard let matrix = WeightMatrix(op, weight: weight, input: input) else { return nil }
     groups = matrix.groups
     depth = matrix.depth
+    wholeDepth = matrix.depth
     let geometry: WindowGeometry
     switch op {
     case let op as Conv2d: geometry = op.geometry(weight: weight)
@@ -115,13 +168,41 @@ struct Patches: Sendable {
     positions = output[0] * output[1] * output[2]
   }
 
+  /// The same with rows cut as those of a matrix are, filled up with zeros.
+  func cut(like matrix: WeightMatrix) -> Patches {
+    guard matrix.parts > 1 else { return self }
+    var result = self
+    (result.groups, result.depth, result.parts) = (matrix.groups, matrix.depth, matrix.parts)
+    return result
+  }
+
   /// Writes the patches of some positions and one group: [positions.count, depth].
   func gather(
-    _ input: UnsafePointer<Float>, positions chosen: [Int], group: Int,
+    _ input: UnsafePointer<Float>, positions chosen: some Collection<Int>, group: Int,
     into target: UnsafeMutablePointer<Float>
   ) {
+    guard parts == 1 else { return gatherParts(input, positions: chosen, group: group, into: target) }
     for (row, position) in chosen.enumerated() {
       gather(input, position: position, groups: group..<group + 1, into: target + row * depth, groupStride: 0)
+    }
+  }
+
+  private func gatherParts(
+    _ input: UnsafePointer<Float>, positions chosen: some Collection<Int>, group: Int,
+    into target: UnsafeMutablePointer<Float>
+  ) {
+    var whole = self
+    (whole.groups, whole.depth, whole.parts) = (groups / parts, wholeDepth, 1)
+    let row = SharedFloats(count: wholeDepth)
+    let first = group % parts * depth
+    let count = min(depth, wholeDepth - first)
+    var to = target
+    for position in chosen {
+      whole.gather(
+        input, position: position, groups: group / parts..<group / parts + 1, into: row.base, groupStride: 0)
+      to.initialize(from: row.base + first, count: count)
+      (to + count).initialize(repeating: 0, count: depth - count)
+      to += depth
     }
   }
 
@@ -175,7 +256,9 @@ struct Patches: Sendable {
 
   /// Whether each group reads one channel, and there are several.
   var isChannelwise: Bool {
-    if case .window(_, _, _, let channels, let perGroup, _, _) = source { return perGroup == 1 && channels > 1 }
+    if case .window(_, _, _, let channels, let perGroup, _, _) = source {
+      return perGroup == 1 && channels > 1 && parts == 1
+    }
     return false
   }
 

@@ -54,6 +54,25 @@ import Testing
     }
   }
 
+  @Test("floats in pieces are the floats", arguments: [DataType.float32, .float16, .int8])
+  func floats(_ element: DataType) {
+    let shape = [7, 300, 251]
+    let count = shape.reduce(1, *)
+    let bytes = Bytes((0..<count * element.byteWidth).map { UInt8(truncatingIfNeeded: $0 % 251 % 64) })
+    let constant = Constant(type: TensorType(element, shape), bytes: bytes)
+    for moved in [constant, constant.permuted([2, 0, 1])] {
+      let dense = Constant(type: moved.type, bytes: moved.materialized())
+      var pieces: [Float] = []
+      moved.forEachFloats { pieces += $0 }
+      #expect(pieces.count == count && moved.floats() == pieces)
+      for index in stride(from: 0, to: count, by: 997) {
+        let one = dense.stored.window(from: index * element.byteWidth, count: element.byteWidth)
+        let value = one.map { Constant(type: TensorType(element, [1]), bytes: $0).floats() }
+        #expect(value == [pieces[index]])
+      }
+    }
+  }
+
   @Test("element by element, a permutation puts each in its place") func places() {
     let shape = [4, 18, 35]
     let values = (0..<4 * 18 * 35).map { Float($0) }

@@ -6,6 +6,38 @@ import Testing
 @Suite struct RangeTests {
   private func close(_ a: Double, _ b: Double) -> Bool { abs(a - b) <= 1e-4 }
 
+  /// Ranges of channels do not depend on the pieces that values come in, and are all that counts where
+  /// `readsValues` says so.
+  @Test(arguments: [[5, 1, 4], [3, 7, 2], [2, 3, 1], [6]], [1, 3, 10, 1000])
+  func rangesInPieces(shape: [Int], piece: Int) throws {
+    let count = shape.reduce(1, *)
+    let values = (0..<count).map { Float(($0 * 37 + 11) % 41) - 17 }
+    for axis in shape.indices {
+      var seen = ChannelRangeObserver(shape: shape, axis: axis)
+      for start in stride(from: 0, to: count, by: piece) {
+        Array(values[start..<min(start + piece, count)]).withUnsafeBufferPointer { seen.observe($0) }
+      }
+      let inner = shape[(axis + 1)...].reduce(1, *)
+      let expected = (0..<shape[axis]).map { channel in
+        let own = values.indices.filter { $0 / inner % shape[axis] == channel }.map { values[$0] }
+        return (own.min() ?? 0)...(own.max() ?? 0)
+      }
+      #expect(seen.ranges == expected)
+      for method in CalibrationMethod.allCases {
+        for rule in RangeRule.allCases {
+          let calibrator = Calibrator(method: method, schema: .asymmetric, bitwidth: 8, rule: rule)
+          if !calibrator.readsValues(perChannel: true) {
+            let whole = try calibrator.encoding(of: values, shape: shape, axis: axis)
+            #expect(try calibrator.encoding(ranges: expected, axis: axis) == whole)
+          }
+          guard !calibrator.readsValues(perChannel: false) else { continue }
+          let (low, high) = (Double(values.min() ?? 0), Double(values.max() ?? 0))
+          #expect(try calibrator.encoding(min: low, max: high) == calibrator.encoding(of: values))
+        }
+      }
+    }
+  }
+
   @Test func asymmetricOfThePage() {
     let values: [Float] = [-1.8, -1.0, 0, 0.5]
     let encoding = RangeToEncoding.encoding(

@@ -7,8 +7,11 @@ struct IntegerGraphMaker {
   private var random: Random
   /// Whether scales are powers of two, which makes many ties.
   private let hasTies: Bool
+  /// How many of 100 activations have 16 bits.
+  private let wide: Int
 
-  init(seed: Int) {
+  init(seed: Int, wide: Int = 0) {
+    self.wide = wide
     random = Random(UInt64(seed))
     maker.random = Random(UInt64(seed) &+ 99)
     hasTies = seed % 3 == 0
@@ -45,6 +48,13 @@ struct IntegerGraphMaker {
 
   /// An activation's grid: zero at the start, in the middle (signed storage) or anywhere; 4 bits at times.
   private mutating func activation(_ scale: Float) -> Encoding {
+    if wide > 0, chance(wide) {
+      let kind = pick(0...3)
+      let offset = [0, -32768, -65535, -pick(0...65535)][kind]
+      return Encoding(
+        bitwidth: kind == 3 && chance(20) ? 12 : 16, symmetric: kind == 1,
+        channels: [ScaleOffset(scale: scale / 256, offset: Int32(offset))], codeMin: kind == 1 && chance(50) ? 1 : 0)
+    }
     switch pick(0...5) {
     case 0, 1: return Encoding(bitwidth: 8, channels: [ScaleOffset(scale: scale, offset: 0)])
     case 2: return Encoding(bitwidth: 8, symmetric: true, channels: [ScaleOffset(scale: scale, offset: -128)])
@@ -286,6 +296,9 @@ struct IntegerGraphMaker {
     guard let y = try? maker.nodes(op, [x, w, b])[0] else { return maker.graph }
     return finish(y, depth: kernel[0] * kernel[1] * channels / group, curves: true)
   }
+
+  /// What has a form for 16 bits besides sums; `kind` goes round.
+  mutating func wideOther(_ kind: Int) -> Graph { other([0, 1, 2, 3, 4, 5, 6, 12, 13, 17, 18, 19, 20, 29][kind % 14]) }
 
   /// Everything else; `kind` goes round.
   mutating func other(_ kind: Int) -> Graph {

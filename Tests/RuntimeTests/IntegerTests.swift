@@ -49,6 +49,36 @@ import Testing
     try expectSameBits(maker.other(seed), seed: seed)
   }
 
+  /// Codes of 16 bits, some of them beside codes of 8.
+  @Test(arguments: 0..<60) func wideAccumulations(seed: Int) throws {
+    var maker = IntegerGraphMaker(seed: 7000 + seed, wide: seed % 3 == 0 ? 60 : 100)
+    let graph =
+      switch seed % 4 {
+      case 0: maker.convolution()
+      case 1: maker.deepConvolution()
+      case 2: maker.tiles()
+      default: maker.product()
+      }
+    try expectSameBits(graph, seed: seed)
+  }
+
+  /// Some of those are computed in tiles, where there are any.
+  @Test func wideTilesAreTaken() throws {
+    let names = try (0..<20).flatMap { seed in
+      var maker = IntegerGraphMaker(seed: 8000 + seed, wide: 100)
+      let graph = maker.tiles()
+      try expectSameBits(graph, seed: seed)
+      return try IntegerBackend().prepare(graph, options: PlanOptions()).steps.map(\.kernel)
+    }
+    let count = names.filter { $0.contains("int16 tiles") }.count
+    #expect(PackedIntegerKernel.isAvailable ? count >= 5 : count == 0)
+  }
+
+  @Test(arguments: 0..<56) func wideElementwiseAndMovement(seed: Int) throws {
+    var maker = IntegerGraphMaker(seed: 9000 + seed, wide: 100)
+    try expectSameBits(maker.wideOther(seed), seed: seed)
+  }
+
   /// Sums that a Float does not hold are exact all the same.
   @Test(arguments: IntegerGraphMaker.LargeSums.allCases) func largeSums(_ form: IntegerGraphMaker.LargeSums) throws {
     var maker = IntegerGraphMaker(seed: 5000)
@@ -126,6 +156,41 @@ import Testing
     }
     for backend in [IntegerBackend(), IntegerReferenceBackend()] as [any Backend] {
       let plan = try backend.prepare(maker.graph, options: PlanOptions())
+      #expect(try plan.makeWorker().run(input)[0].array(of: Float.self) == expected, "\(backend.name)")
+    }
+  }
+
+  /// The same formula with codes of 16 bits, whose sums pass 32 bits.
+  @Test(arguments: [0, 1, 40_000, 65_535]) func wideFormula(zero: Int) throws {
+    var random = Random(UInt64(zero))
+    let depth = 600
+    let (inScale, weightScale, outScale): (Float, Float, Float) = (0x1p-14, 0x1p-7, 0.011)
+    let weights = (0..<depth * 2).map { $0 < depth ? 127 : Int(random.next() % 255) - 127 }
+    var maker = NetworkMaker()
+    let x = maker.input([2, depth])
+    maker.graph[x].encoding = Encoding(bitwidth: 16, channels: [ScaleOffset(scale: inScale, offset: Int32(-zero))])
+    let w = maker.fixed(
+      [2, depth], weights.map { Int8($0) },
+      Encoding(bitwidth: 8, symmetric: true, channels: [ScaleOffset(scale: weightScale, offset: -128)]))
+    let y = try maker.add(MatMul(transposeIn1: true), x, w, nil)
+    let grid = ScaleOffset(scale: outScale, offset: -30_000)
+    maker.graph[y].encoding = Encoding(bitwidth: 16, channels: [grid])
+    maker.graph.outputs = [y]
+
+    let codes = (0..<2 * depth).map { $0 < depth ? 65_535 : Int(random.next() % 65_536) }
+    let input = [Bytes(codes.map { Float($0 - zero) * inScale })]
+    let scale = Float(Double(inScale) * Double(weightScale) / Double(outScale))
+    var expected: [Float] = []
+    for row in 0..<2 {
+      for column in 0..<2 {
+        let sum = (0..<depth).reduce(0) { $0 + weights[column * depth + $1] * (codes[row * depth + $1] - zero) }
+        let code = min(max((Float(sum) * scale + 30_000).rounded(.toNearestOrEven), 0), 65_535)
+        expected.append(grid.dequantize(Int(code)))
+      }
+    }
+    for backend in [IntegerBackend(), IntegerReferenceBackend()] as [any Backend] {
+      let plan = try backend.prepare(maker.graph, options: PlanOptions())
+      #expect(!plan.steps.contains { $0.isDequantized })
       #expect(try plan.makeWorker().run(input)[0].array(of: Float.self) == expected, "\(backend.name)")
     }
   }

@@ -136,6 +136,56 @@ void qint_quantize(const float *x, ptrdiff_t count, float scale, float lowest, f
 void qint_dequantize(const uint8_t *codes, ptrdiff_t count, float scale, int32_t zero_point,
                      float *out);
 
+// MARK: 16-bit codes
+
+/// The bytes of `count` codes, apart.
+void qint_split(const uint16_t *codes, ptrdiff_t count, uint8_t *high, uint8_t *low);
+
+/// How exact 32-bit sums over the bytes of 16-bit codes become codes.
+///
+///     total = 256 * (factor * high + high_rest) + factor * low + low_rest + bias      exact, below 2^53
+///     y = float(total) * scale, and on as in qint_requantization
+typedef struct qint_wide_sums {
+  const int32_t *QINT_NULLABLE high;       ///< nil: codes are bytes
+  const int32_t *QINT_NULLABLE high_rest;  ///< where low_rest is
+  const int32_t *low;
+  const int32_t *QINT_NULLABLE low_rest;   ///< where it is nil the factor is not used
+  int32_t factor;
+  const double *bias;                 ///< [columns], whole
+  const float *scales;                ///< [columns]
+  const float *QINT_NULLABLE slopes;  ///< [columns]
+  float step;
+  float zero_point;
+  float low_code;   ///< whole
+  float high_code;  ///< whole
+} qint_wide_sums;
+
+/// Requantizes `rows` rows of sums to `words` or, where that is nil, to `bytes`.
+void qint_requantize_wide(const qint_wide_sums *how, ptrdiff_t rows, ptrdiff_t columns, uint16_t *QINT_NULLABLE words,
+                          uint8_t *QINT_NULLABLE bytes);
+
+/// As qint_limit_rows.
+void qint_limit_words(uint16_t *words, const uint16_t *bounds, ptrdiff_t rows, ptrdiff_t columns);
+
+/// As qint_operand.
+typedef struct qint_word_operand {
+  const uint16_t *codes;
+  ptrdiff_t step;
+  int32_t zero;
+  float scale;
+} qint_word_operand;
+
+/// As qint_combine; p * q is exact.
+void qint_combine_words(qint_binary kind, qint_word_operand a, qint_word_operand b, ptrdiff_t count, float zero_point,
+                        float low, float high, uint16_t *out);
+
+/// As qint_quantize.
+void qint_quantize_words(const float *x, ptrdiff_t count, float scale, float lowest, float highest, int32_t zero_point,
+                         uint16_t *out);
+
+/// As qint_dequantize.
+void qint_dequantize_words(const uint16_t *codes, ptrdiff_t count, float scale, int32_t zero_point, float *out);
+
 #if defined(__clang__)
 #pragma clang assume_nonnull end
 #endif

@@ -58,6 +58,23 @@ typedef struct qint_convolve_constants {
 /// where float(total) * scale has to stay below 2^30 in size.
 void qint_convolve(const qint_window *window, const qint_convolve_constants *constants, const uint8_t *in, uint8_t *out);
 
+/// As qint_convolve_constants, for codes of two bytes. Biases are whole.
+typedef struct qint_wide_constants {
+  const int8_t *weights;
+  const double *bias;
+  const float *scales;
+  float zero_point, low, high;
+} qint_wide_constants;
+
+/// For every pixel and channel
+///
+///     total = bias + sum over runs of (256 * high byte + low byte) * weight     exact
+///     code = round(clamp(float(total) * scale + zero_point, low, high))         single operations, half to even
+///
+/// where the sums over each byte fit 32 bits.
+void qint_convolve_wide(const qint_window *window, const qint_wide_constants *constants, const uint8_t *high,
+                        const uint8_t *low, uint16_t *out);
+
 #if defined(__clang__)
 #pragma clang assume_nonnull end
 #endif

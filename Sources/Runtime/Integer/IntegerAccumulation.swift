@@ -38,7 +38,7 @@ struct IntegerAccumulation: IntegerOperation {
   /// One for each output channel.
   let scales: [Float]
   let curve: Curve
-  let grid: ByteGrid
+  let grid: CodeGrid
   let clamp: CodeClamp
   /// Upper bounds of the codes a channel, from an ElementWiseMinimum.
   let bounds: [UInt8]?
@@ -83,12 +83,14 @@ struct IntegerAccumulation: IntegerOperation {
   } else {
     shapes = (inThreeAxes(xs), inThreeAxes(ys))
   }
-  guard let inputGrid = x.grid, x.tensor.constant == nil else {
+  guard let inputGrid = x.codes, x.tensor.constant == nil else {
     return .refused("integer: the input \(x.tensor.constant == nil ? x.problem : "is constant")")
   }
-  guard let grid = request.outputs[0].grid else {
+  guard let grid = request.outputs[0].codes else {
     return .refused("integer: the output \(request.outputs[0].problem)")
   }
+  let isWide = inputGrid.isWide || grid.isWide
+  if isWide, case .transposed = form { return .refused("integer: a transposed convolution has 16 bits") }
   guard shapes.output.allSatisfy({ $0 > 0 }), shapes.input.allSatisfy({ $0 > 0 }) else {
     return .refused("integer: an operand is empty")
   }
@@ -107,13 +109,16 @@ struct IntegerAccumulation: IntegerOperation {
     return .refused("integer: an activation behind it has no integer form")
   }
   guard stage.scales.allSatisfy(\.isFinite) else { return .refused("integer: the scales are too far apart") }
-  let reach = weight.reach(channels: channels, bias: bias, inputZero: inputGrid.zeroPoint)
+  // Sums of codes of two bytes are taken over each byte.
+  let reach = weight.reach(
+    channels: channels, bias: isWide ? bias.map { _ in 0 } : bias, inputZero: isWide ? 0 : inputGrid.zeroPoint)
   guard reach <= Int(Int32.max) else { return .refused("integer: sums may not fit 32 bits") }
+  let sums = IntegerAccumulation(
+    form: form, input: shapes.input, output: shapes.output, weights: weight.steps,
+    inputZero: inputGrid.zeroPoint, bias: bias, scales: stage.scales, curve: stage.curve, grid: grid,
+    clamp: stage.clamp, bounds: isWide ? nil : stage.bounds.map { $0.map { UInt8($0) } }, reach: reach)
   return .operation(
-    IntegerAccumulation(
-      form: form, input: shapes.input, output: shapes.output, weights: weight.steps,
-      inputZero: inputGrid.zeroPoint, bias: bias, scales: stage.scales, curve: stage.curve, grid: grid,
-      clamp: stage.clamp, bounds: stage.bounds, reach: reach), reads: [0])
+    isWide ? WideAccumulation(sums: sums, inputGrid: inputGrid, bounds: stage.bounds) : sums, reads: [0])
 }
 
 /// What follows the sums.
@@ -121,11 +126,11 @@ private struct OutputStage {
   var scales: [Float]
   var curve = IntegerAccumulation.Curve.none
   var clamp: CodeClamp
-  var bounds: [UInt8]?
+  var bounds: [UInt16]?
 
   /// nil where an activation behind the node has no integer form. `units` are the real values of one step
   /// of the sums, a channel.
-  init?(_ request: IntegerRequest, _ grid: ByteGrid, units: [Double]) {
+  init?(_ request: IntegerRequest, _ grid: CodeGrid, units: [Double]) {
     scales = units.map { Float($0 / Double(grid.scale)) }
     clamp = CodeClamp(grid)
     if let clamps = request.clamps(on: grid) {

@@ -118,12 +118,7 @@ extension IntegerAccumulation {
     let border = try border()
     let axes = axes(border)
     if let kernel = try kernelOfShiftedWeights(axes, border) { return kernel }
-    // Weights of more than a byte, and on processors that add pairs of products in 16 bits weights of more
-    // than 64 steps, are split into factor * high + low.
-    let limit: Int16 = OneDNN.addsIn32Bits || isDepthwise ? 128 : 64
-    let (lowest, highest) = (weights.min() ?? 0, weights.max() ?? 0)
-    var factor: Int16 = 1
-    while lowest < -limit * factor || highest > (limit - 1) * factor + factor - 1 { factor *= 2 }
+    let factor = leastFactor
     var sums: IntegerAccumulationKernel.Sums?
     let primitive: OneDNNPrimitive
     if factor == 1 && reach <= Self.exactReach && hasFusedOutput {
@@ -164,6 +159,16 @@ extension IntegerAccumulation {
       rows: output[..<4].reduce(1, *), columns: channels)
   }
 
+  /// Weights of more than a byte, and on processors that add pairs of products in 16 bits weights of more
+  /// than 64 steps, are split into factor * high + low: the least such factor.
+  var leastFactor: Int16 {
+    let limit: Int16 = OneDNN.addsIn32Bits || isDepthwise ? 128 : 64
+    let (lowest, highest) = (weights.min() ?? 0, weights.max() ?? 0)
+    var factor: Int16 = 1
+    while lowest < -limit * factor || highest > (limit - 1) * factor + factor - 1 { factor *= 2 }
+    return factor
+  }
+
   /// Whether every output sees one input channel: those kernels add in 32 bits everywhere.
   private var isDepthwise: Bool {
     if case .convolution(_, let group) = form { return group == input[4] && group == output[4] && group > 1 }
@@ -190,7 +195,7 @@ extension IntegerAccumulation {
   }
 
   /// The copy that is needed where a window leaves the input and zero is not code 0.
-  private func border() throws(Diagnostic) -> PaddedCopy? {
+  func border() throws(Diagnostic) -> PaddedCopy? {
     guard case .convolution(let window, _) = form, inputZero != 0 else { return nil }
     var padded = input
     var before: [Int] = []
@@ -206,7 +211,7 @@ extension IntegerAccumulation {
     return PaddedCopy(input: input, padded: padded, before: before)
   }
 
-  private func axes(_ border: PaddedCopy?) -> [qdnn_axis] {
+  func axes(_ border: PaddedCopy?) -> [qdnn_axis] {
     let window: WindowGeometry
     switch form {
     case .convolution(let geometry, _), .transposed(let geometry, _): window = geometry

@@ -25,7 +25,7 @@ struct LookupKernel: Kernel {
 }
 
 /// Codes of one grid as codes of another; nil where they are the same.
-func conversionTable(_ from: ByteGrid, _ to: ByteGrid) -> [UInt8]? {
+func conversionTable(_ from: CodeGrid, _ to: CodeGrid) -> [UInt8]? {
   if from.scale == to.scale && from.zeroPoint == to.zeroPoint && from.low >= to.low && from.high <= to.high {
     return nil
   }
@@ -47,19 +47,27 @@ extension Border: FunctionOfOneNumber where Kind == ConvertBorder {}
 
 @Sendable func makeIntegerLookup(_ request: IntegerRequest) -> IntegerOffer {
   guard request.op is any FunctionOfOneNumber, let x = request.input(0) else { return .unrelated }
-  guard let from = x.grid, x.tensor.constant == nil else { return .refused("integer: the input \(x.problem)") }
-  guard let to = request.outputs[0].grid else {
+  guard let from = x.codes, x.tensor.constant == nil else { return .refused("integer: the input \(x.problem)") }
+  guard let to = request.outputs[0].codes else {
     return .refused("integer: the output \(request.outputs[0].problem)")
   }
   guard request.followers.isEmpty else { return .refused("integer: an activation stands behind it") }
-  let type = TensorType(.float32, [256])
-  let values = Bytes((0...255).map { from.value($0) })
+  let count = from.isWide ? 1 << 16 : 1 << 8
+  let type = TensorType(.float32, [count])
+  let values = Bytes((0..<count).map { from.value($0) })
   do throws(Diagnostic) {
     let results = try Bytes(count: type.byteCount) { (target) throws(Diagnostic) in
       try request.op.evaluate(
         [TensorView(type: type, bytes: values.buffer)], [MutableTensorView(type: type, bytes: target)])
     }
-    return .operation(IntegerLookup(table: results.array(of: Float.self).map { to.code($0) }), reads: [0])
+    let made = results.array(of: Float.self)
+    guard from.isWide || to.isWide else {
+      return .operation(IntegerLookup(table: made.map { to.code($0) }), reads: [0])
+    }
+    return .operation(
+      WideLookup(
+        table: made.map { UInt16(truncatingIfNeeded: to.wholeCode($0)) }, isWideInput: from.isWide,
+        isWideOutput: to.isWide), reads: [0])
   } catch {
     return .refused("integer: \(error.message)")
   }
@@ -71,7 +79,7 @@ extension Border: FunctionOfOneNumber where Kind == ConvertBorder {}
 ///
 ///     sum               y = Float(p) * aScale + Float(q) * bScale
 ///     maximum, minimum  y = the larger or smaller one of Float(p) * aScale and Float(q) * bScale
-///     product           y = Float(p * q) * aScale
+///     product           y = Float(p * q) * aScale            p * q exact
 ///     quotient          y = Float(p) / Float(q) * aScale
 ///     code = clamp(rint(y + zero point)), NaN the lowest
 struct IntegerArithmetic: IntegerOperation {
@@ -84,7 +92,7 @@ struct IntegerArithmetic: IntegerOperation {
   let bZero: Int
   let aScale: Float
   let bScale: Float
-  let grid: ByteGrid
+  let grid: CodeGrid
   let clamp: CodeClamp
 
   func fastKernel() -> FastIntegerKernel { .kernel(ArithmeticKernel(operation: self)) }
@@ -96,7 +104,7 @@ struct ArithmeticKernel: Kernel {
   private let shape: [Int]
   private let aSteps: [Int]
   private let bSteps: [Int]
-  var name: String { "int8 \(operation.kind)" }
+  var name: String { "\(operation.grid.isWide ? "int16" : "int8") \(operation.kind)" }
 
   init(operation: IntegerArithmetic) {
     self.operation = operation
@@ -125,6 +133,7 @@ struct ArithmeticKernel: Kernel {
   func run(
     _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
   ) throws(Diagnostic) {
+    if operation.grid.isWide { return runWords(inputs, outputs) }
     guard let a = bytes(inputs[0]), let b = bytes(inputs[1]), let y = bytes(outputs[0]) else { return }
     let row = shape[shape.count - 1]
     let (low, high) = (Float(operation.clamp.range.lowerBound), Float(operation.clamp.range.upperBound))
@@ -135,6 +144,22 @@ struct ArithmeticKernel: Kernel {
       let q = qint_operand(
         codes: b + right, step: bSteps[shape.count - 1], zero: Int32(operation.bZero), scale: operation.bScale)
       qint_combine(operation.kind.loop, p, q, row, zero, low, high, y + out)
+    }
+  }
+}
+
+extension ArithmeticKernel {
+  private func runWords(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) {
+    guard let a = words(inputs[0]), let b = words(inputs[1]), let y = words(outputs[0]) else { return }
+    let last = shape.count - 1
+    let (low, high) = (Float(operation.clamp.range.lowerBound), Float(operation.clamp.range.upperBound))
+    let zero = Float(operation.grid.zeroPoint)
+    forEachRow(shape, aSteps, bSteps) { out, left, right in
+      let p = qint_word_operand(
+        codes: a + left, step: aSteps[last], zero: Int32(operation.aZero), scale: operation.aScale)
+      let q = qint_word_operand(
+        codes: b + right, step: bSteps[last], zero: Int32(operation.bZero), scale: operation.bScale)
+      qint_combine_words(operation.kind.loop, p, q, shape[last], zero, low, high, y + out)
     }
   }
 }
@@ -164,11 +189,14 @@ extension IntegerArithmetic.Kind {
   default: return .unrelated
   }
   guard let a = request.input(0), let b = request.input(1) else { return .unrelated }
-  guard let aGrid = a.grid, let bGrid = b.grid else {
-    return .refused("integer: an operand \(a.grid == nil ? a.problem : b.problem)")
+  guard let aGrid = a.codes, let bGrid = b.codes else {
+    return .refused("integer: an operand \(a.codes == nil ? a.problem : b.problem)")
   }
-  guard let grid = request.outputs[0].grid else {
+  guard let grid = request.outputs[0].codes else {
     return .refused("integer: the output \(request.outputs[0].problem)")
+  }
+  guard aGrid.isWide == grid.isWide, bGrid.isWide == grid.isWide else {
+    return .refused("integer: operands and result have 8 and 16 bits")
   }
   guard let (clamp, bounds) = request.clamps(on: grid), bounds == nil else {
     return .refused("integer: an activation behind it has no integer form")

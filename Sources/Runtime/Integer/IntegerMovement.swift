@@ -28,6 +28,7 @@ struct IntegerMovement: IntegerOperation {
   }
 
   func fastKernel() -> FastIntegerKernel {
+    if outputs.contains(where: { $0.element == .uint16 }) { return .kernel(MovementKernel(operation: self)) }
     if let transpose = op as? Transpose, let kernel = TransposeCodesKernel(inputShape, transpose, tables[0]) {
       return .kernel(kernel)
     }
@@ -132,7 +133,9 @@ struct TransposeCodesKernel: Kernel {
 struct MovementKernel: Kernel {
   let operation: IntegerMovement
   var name: String {
-    operation.tables.contains { $0 != nil } ? "int8 table, \(operation.op.typeName)" : "int8 \(operation.op.typeName)"
+    let kind = operation.outputs.contains { $0.element == .uint16 } ? "int16" : "int8"
+    return operation.tables.contains { $0 != nil }
+      ? "\(kind) table, \(operation.op.typeName)" : "\(kind) \(operation.op.typeName)"
   }
 
   func run(
@@ -158,34 +161,40 @@ struct MovementKernel: Kernel {
   case is Pad: break
   default: return .unrelated
   }
-  guard let to = request.outputs[0].grid, request.outputs.allSatisfy({ $0.grid != nil }) else {
+  guard let to = request.outputs[0].codes, request.outputs.allSatisfy({ $0.codes != nil }) else {
     return .refused("integer: the output \(request.outputs[0].problem)")
   }
-  guard request.followers.isEmpty, request.outputs.allSatisfy({ $0.grid == to }) else {
+  guard request.followers.isEmpty, request.outputs.allSatisfy({ $0.codes == to }) else {
     return .refused("integer: outputs have grids of their own")
   }
+  if to.isWide && needsFloats { return .refused("integer: \(op.typeName) has 16 bits") }
   var tables: [[UInt8]?] = []
   for (index, input) in request.inputs.enumerated() {
     guard data.contains(index) else {
       tables.append(nil)
       continue
     }
-    guard let from = input?.grid else {
+    guard let from = input?.codes else {
       return .refused("integer: an input \(input?.problem ?? "is missing")")
     }
-    tables.append(conversionTable(from, to))
+    if from.isWide || to.isWide {
+      guard from == to else { return .refused("integer: an input of 16 bits has a grid of its own") }
+      tables.append(nil)
+    } else {
+      tables.append(conversionTable(from, to))
+    }
   }
   if var pad = op as? Pad {
-    guard let from = request.input(0)?.grid else { return .unrelated }
+    guard let from = request.input(0)?.codes else { return .unrelated }
     // The border is filled before the table is applied.
-    pad.value = Float(pad.scheme == .constant ? from.code(pad.value) : 0)
+    pad.value = Float(pad.scheme == .constant ? from.wholeCode(pad.value) : 0)
     op = pad
     if tables[0] != nil { return .refused("integer: input and output of a Pad have grids of their own") }
   }
   guard request.inputs.count == 1 || !needsFloats else { return .refused("integer: sizes are computed") }
   return .operation(
     IntegerMovement(
-      op: op, tables: tables, outputs: request.outputs.map { TensorType(.uint8, $0.type.shape) },
+      op: op, tables: tables, outputs: request.outputs.map { TensorType(to.element, $0.type.shape) },
       needsFloats: needsFloats, inputShape: request.input(0)?.type.shape ?? []),
     reads: Array(request.inputs.indices))
 }

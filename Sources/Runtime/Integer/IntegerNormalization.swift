@@ -18,7 +18,7 @@ struct IntegerNormalization: IntegerOperation {
   let centers: Bool
   let gamma: [Float]
   let beta: [Float]
-  let grid: ByteGrid
+  let grid: CodeGrid
 
   /// What a line's distances are multiplied by, and what is taken off then.
   func line(sum: Int, squares: Int) -> (factor: Float, shift: Float) {
@@ -66,7 +66,7 @@ struct IntegerAffine: IntegerOperation {
   let inputZero: Int
   let gamma: [Float]
   let beta: [Float]
-  let grid: ByteGrid
+  let grid: CodeGrid
   let clamp: CodeClamp
 
   func fastKernel() -> FastIntegerKernel { .kernel(AffineKernel(operation: self)) }
@@ -96,7 +96,7 @@ struct AffineKernel: Kernel {
 
 extension IntegerRequest {
   /// The real values of a constant operand times a number, over the step of a grid; nil where it is none.
-  fileprivate func parameter(_ index: Int, times factor: Double, over grid: ByteGrid) -> [Float]? {
+  fileprivate func parameter(_ index: Int, times factor: Double, over grid: CodeGrid) -> [Float]? {
     guard let tensor = input(index)?.tensor, let constant = tensor.constant else { return nil }
     let values = tensor.preparedValue(constant, on: tensor.valueGrid).array(of: Float.self)
     return values.map { Float(Double($0) * factor / Double(grid.scale)) }

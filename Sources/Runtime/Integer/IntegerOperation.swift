@@ -2,9 +2,9 @@ import IR
 import Operators
 
 /// What an operator computes in integers, apart from how: made from the graph alone, the same on every
-/// machine. Activations are unsigned bytes (see ``ByteGrid``).
+/// machine. Activations are unsigned codes (see ``CodeGrid``).
 protocol IntegerOperation: Sendable {
-  /// The plain evaluation that defines the result. Views are dense; those of activations hold bytes.
+  /// The plain evaluation that defines the result. Views are dense; those of activations hold codes.
   func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic)
   /// A fast kernel with the same bits, and why a faster one was not taken.
   func fastKernel() -> FastIntegerKernel
@@ -33,8 +33,10 @@ struct IntegerRequest {
   /// An operand or a result.
   struct Operand {
     let tensor: Tensor
-    /// Its grid where its codes are held as bytes.
-    let grid: ByteGrid?
+    /// Its grid where its codes are held as bytes or words.
+    let codes: CodeGrid?
+    /// Its grid where they are bytes.
+    var grid: CodeGrid? { codes.flatMap { $0.isWide ? nil : $0 } }
     /// Logical type.
     var type: TensorType { tensor.type.logical }
     /// What makes it unfit for bytes, for messages.
@@ -81,9 +83,9 @@ let integerMakers: [@Sendable (IntegerRequest) -> IntegerOffer] = [
 extension IntegerRequest {
   /// The clamp that all followers amount to, with an upper bound a channel where one has them; nil where
   /// a follower is no clamp.
-  func clamps(on grid: ByteGrid) -> (clamp: CodeClamp, bounds: [UInt8]?)? {
+  func clamps(on grid: CodeGrid) -> (clamp: CodeClamp, bounds: [UInt16]?)? {
     var clamp = CodeClamp(grid)
-    var bounds: [UInt8]?
+    var bounds: [UInt16]?
     for follower in followers {
       // A clamp behind the bounds would have to be applied to them too.
       guard bounds == nil else { return nil }
@@ -94,8 +96,8 @@ extension IntegerRequest {
         guard let (values, shape) = follower.constant, let channels = outputs.first?.type.shape.last,
           shape.last ?? 1 == values.count, [1, channels].contains(values.count)
         else { return nil }
-        let limits = values.map { grid.code(steps: $0 / grid.scale, in: grid.range) }
-        bounds = limits.count == channels ? limits : [UInt8](repeating: limits[0], count: channels)
+        let limits = values.map { UInt16(grid.wholeCode(steps: $0 / grid.scale, in: grid.range)) }
+        bounds = limits.count == channels ? limits : [UInt16](repeating: limits[0], count: channels)
       default: return nil
       }
     }
@@ -129,6 +131,18 @@ extension Tensor {
 @inline(__always)
 func bytes(_ view: TensorView?) -> UnsafePointer<UInt8>? {
   view?.elements(as: UInt8.self).baseAddress
+}
+
+/// The words of a view.
+@inline(__always)
+func words(_ view: TensorView?) -> UnsafePointer<UInt16>? {
+  view?.elements(as: UInt16.self).baseAddress
+}
+
+/// The words of a view to write.
+@inline(__always)
+func words(_ view: MutableTensorView) -> UnsafeMutablePointer<UInt16>? {
+  view.elements(as: UInt16.self).baseAddress
 }
 
 /// The bytes of a view to write.

@@ -1,8 +1,8 @@
 import IR
 import Operators
 
-/// Turns a graph into a plan that computes in integers where it can. Tensors with a byte grid are held as
-/// codes; all others, and copies of codes for operators without an integer form, as real values.
+/// Turns a graph into a plan that computes in integers where it can. Tensors with a grid of codes are held as
+/// these; all others, and copies of codes for operators without an integer form, as real values.
 struct IntegerPlanBuilder {
   private let graph: Graph
   private let options: PlanOptions
@@ -52,9 +52,9 @@ struct IntegerPlanBuilder {
   // MARK: Tensors
 
   /// The grid of a tensor that is held as codes.
-  private func byteGrid(_ id: TensorID) -> ByteGrid? {
+  private func codeGrid(_ id: TensorID) -> CodeGrid? {
     guard fusedIntermediates[id] == nil, graph[id].type.element.logical == .float32 else { return nil }
-    return graph[id].encoding.flatMap { ByteGrid($0) }
+    return graph[id].encoding.flatMap { CodeGrid($0) }
   }
 
   private mutating func allocate(_ byteCount: Int) -> Location {
@@ -69,21 +69,28 @@ struct IntegerPlanBuilder {
     }
   }
 
-  private func byteType(_ id: TensorID) -> TensorType { TensorType(.uint8, graph[id].type.shape) }
+  /// The type of a tensor's codes.
+  private func codeType(_ id: TensorID) -> TensorType {
+    TensorType(codeGrid(id)?.element ?? .uint8, graph[id].type.shape)
+  }
 
   /// The codes of a tensor, for the step to come.
   private mutating func codeOperand(_ id: TensorID) throws(Diagnostic) -> Operand {
     if codes[id] == nil, graph[id].constant != nil, let encoding = graph[id].encoding {
       let offset = Int(encoding.channels[0].offset)
-      let list = (graph[id].constantSteps() ?? []).map { UInt8(truncatingIfNeeded: $0 - offset) }
-      constants.append(Bytes(list))
+      let steps = graph[id].constantSteps() ?? []
+      let isWide = codeGrid(id)?.isWide ?? false
+      constants.append(
+        isWide
+          ? Bytes(steps.map { UInt16(truncatingIfNeeded: $0 - offset) })
+          : Bytes(steps.map { UInt8(truncatingIfNeeded: $0 - offset) }))
       codes[id] = .constant(constants.count - 1)
     }
     guard let location = codes[id] else {
       throw Diagnostic("integer-plan", "codes are missing", at: .init(tensor: graph[id].name), kind: .internal)
     }
     keep(location, until: steps.count)
-    return Operand(location: location, type: byteType(id))
+    return Operand(location: location, type: codeType(id))
   }
 
   /// The real values of a tensor, for the step to come: codes are dequantized first.
@@ -94,7 +101,7 @@ struct IntegerPlanBuilder {
       constants.append(graph[id].preparedValue(constant, on: grid))
       values[id] = .constant(constants.count - 1)
     }
-    if values[id] == nil, codes[id] != nil, let grid = byteGrid(id) {
+    if values[id] == nil, codes[id] != nil, let grid = codeGrid(id) {
       let source = try codeOperand(id)
       let target = Operand(location: allocate(type.byteCount), type: type)
       append(DequantizeKernel(grid: grid), "Dequantize", graph[id].name, [source], [target])
@@ -143,8 +150,8 @@ struct IntegerPlanBuilder {
     for (index, id) in graph.inputs.enumerated() {
       let type = graph[id].type.logical
       let source = Operand(location: .input(index), type: type)
-      if let grid = byteGrid(id) {
-        let target = Operand(location: allocate(type.count), type: byteType(id))
+      if let grid = codeGrid(id) {
+        let target = Operand(location: allocate(codeType(id).byteCount), type: codeType(id))
         if type.count > 0 { append(QuantizeKernel(grid: grid), "Input", graph[id].name, [source], [target]) }
         codes[id] = target.location
       } else if let grid = graph[id].valueGrid, type.count > 0 {
@@ -164,11 +171,11 @@ struct IntegerPlanBuilder {
   private mutating func placeView(_ node: Node) throws(Diagnostic) -> Bool {
     guard graph.isView(node), let input = node.inputs.first ?? nil else { return false }
     let output = node.outputs[0]
-    let (from, to) = (byteGrid(input), byteGrid(output))
+    let (from, to) = (codeGrid(input), codeGrid(output))
     let isFloat = graph[output].type.logical.element == .float32
     switch (from, to) {
     case (let from?, let to?):
-      guard conversionTable(from, to) == nil else { return false }
+      guard from == to || (!from.isWide && !to.isWide && conversionTable(from, to) == nil) else { return false }
       codes[output] = try codeOperand(input).location
     case (nil, nil):
       guard !isFloat || fusedIntermediates[output] != nil || graph[output].valueGrid == nil else { return false }
@@ -178,7 +185,7 @@ struct IntegerPlanBuilder {
       values[output] = try valueOperand(input).location
     case (nil, let to?):
       let source = try valueOperand(input)
-      let target = Operand(location: allocate(source.type.count), type: byteType(output))
+      let target = Operand(location: allocate(codeType(output).byteCount), type: codeType(output))
       append(QuantizeKernel(grid: to), node.op.typeName, node.name, [source], [target])
       codes[output] = target.location
     }
@@ -200,7 +207,7 @@ struct IntegerPlanBuilder {
   }
 
   private func operand(_ id: TensorID) -> IntegerRequest.Operand {
-    IntegerRequest.Operand(tensor: graph[id], grid: byteGrid(id))
+    IntegerRequest.Operand(tensor: graph[id], codes: codeGrid(id))
   }
 
   private func request(_ node: Node, _ followers: [Int]) -> IntegerRequest {
@@ -249,13 +256,13 @@ struct IntegerPlanBuilder {
         inputs.append(nil)
         continue
       }
-      inputs.append(byteGrid(id) == nil ? try valueOperand(id) : try codeOperand(id))
+      inputs.append(codeGrid(id) == nil ? try valueOperand(id) : try codeOperand(id))
     }
     let last = followers.last.map { graph.nodes[$0] } ?? node
     try placeBetween(node, followers, operation, inputs)
     var outputs: [Operand] = []
     for id in last.outputs {
-      let target = Operand(location: allocate(graph[id].type.count), type: byteType(id))
+      let target = Operand(location: allocate(codeType(id).byteCount), type: codeType(id))
       codes[id] = target.location
       outputs.append(target)
     }
@@ -282,11 +289,12 @@ struct IntegerPlanBuilder {
   ) throws(Diagnostic) {
     let between = [node.outputs[0]] + followers.dropLast().map { graph.nodes[$0].outputs[0] }
     guard !followers.isEmpty, between.contains(where: options.taps.contains) else { return }
-    if let accumulation = operation as? IntegerAccumulation {
+    let wide = operation as? WideAccumulation
+    if let accumulation = wide?.sums ?? operation as? IntegerAccumulation {
       let type = graph[between[0]].type.logical
       let target = Operand(location: allocate(type.byteCount), type: type)
       for case let input? in inputs { keep(input.location, until: steps.count) }
-      append(TotalsKernel(operation: accumulation), node.op.typeName, node.name, inputs, [target])
+      append(TotalsKernel(operation: accumulation, wide: wide), node.op.typeName, node.name, inputs, [target])
       values[between[0]] = target.location
       try tapped(between[0])
     } else {
@@ -325,7 +333,7 @@ struct IntegerPlanBuilder {
       let target = Operand(location: allocate(type.byteCount), type: type)
       values[id] = target.location
       outputs.append(target)
-      if byteGrid(id) == nil, fusedIntermediates[id] == nil, let grid = graph[id].valueGrid, type.count > 0 {
+      if codeGrid(id) == nil, fusedIntermediates[id] == nil, let grid = graph[id].valueGrid, type.count > 0 {
         simulations.append(Simulation(operand: target, grid: grid))
       }
     }
@@ -334,10 +342,10 @@ struct IntegerPlanBuilder {
       macs: node.op.macs(graph.inputTypes(node), graph.outputTypes(node)), isDequantized: isDequantized,
       simulations: simulations)
     for (id, source) in zip(node.outputs, outputs) {
-      if let grid = byteGrid(id) {
+      if let grid = codeGrid(id) {
         values[id] = nil
         keep(source.location, until: steps.count)
-        let target = Operand(location: allocate(source.type.count), type: byteType(id))
+        let target = Operand(location: allocate(codeType(id).byteCount), type: codeType(id))
         append(QuantizeKernel(grid: grid), "Quantize", graph[id].name, [source], [target])
         codes[id] = target.location
       }

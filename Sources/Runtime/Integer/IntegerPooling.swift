@@ -52,7 +52,7 @@ struct IntegerAveragePool: IntegerOperation {
   let inputZero: Int
   /// For each output position of an image.
   let factors: [Float]
-  let grid: ByteGrid
+  let grid: CodeGrid
 
   func fastKernel() -> FastIntegerKernel { .kernel(AveragePoolKernel(operation: self)) }
 }
@@ -97,7 +97,7 @@ struct AveragePoolKernel: Kernel {
 
 /// Turns sums of codes into codes of a grid.
 struct SumRequantization {
-  let grid: ByteGrid
+  let grid: CodeGrid
   let inputZero: Int
 
   /// `count` codes went into each of `channels` sums.
@@ -171,7 +171,7 @@ struct IntegerReduction: IntegerOperation {
   let inner: Int
   let inputZero: Int
   let factor: Float
-  let grid: ByteGrid
+  let grid: CodeGrid
 
   func fastKernel() -> FastIntegerKernel { .kernel(ReductionKernel(operation: self)) }
 }

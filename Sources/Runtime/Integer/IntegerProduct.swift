@@ -17,7 +17,7 @@ struct IntegerProduct: IntegerOperation {
   let aZero: Int
   let bZero: Int
   let scale: Float
-  let grid: ByteGrid
+  let grid: CodeGrid
   let clamp: CodeClamp
 
   func fastKernel() -> FastIntegerKernel { .kernel(ProductKernel(operation: self)) }

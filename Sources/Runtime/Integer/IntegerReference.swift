@@ -6,15 +6,18 @@ import Operators
 extension IntegerAccumulation {
   func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
     guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
-    let totals = totals(x)
+    let totals = totals(x, as: Int32.self)
     for (index, total) in totals.enumerated() { y[index] = code(total, channel: index % channels) }
   }
 
   /// The code of a total.
   func code(_ total: Int32, channel: Int) -> UInt8 {
-    let code = grid.code(steps: activated(Float(total) * scales[channel], channel), in: clamp.range)
+    let code = grid.code(steps: steps(Float(total), channel), in: clamp.range)
     return bounds.map { min(code, $0[channel]) } ?? code
   }
+
+  /// A total in steps of the output, activated.
+  func steps(_ total: Float, _ channel: Int) -> Float { activated(total * scales[channel], channel) }
 
   private func activated(_ y: Float, _ channel: Int) -> Float {
     switch curve {
@@ -25,10 +28,12 @@ extension IntegerAccumulation {
   }
 
   /// Exact sums of weight times distance from the zero point, and bias, in output order.
-  func totals(_ x: UnsafePointer<UInt8>) -> [Int32] {
+  func totals<Code: FixedWidthInteger, Total: FixedWidthInteger & SignedInteger>(
+    _ x: UnsafePointer<Code>, as type: Total.Type
+  ) -> [Total] {
     let pixels = output[..<4].reduce(1, *)
-    var totals: [Int32] = []
-    for _ in 0..<pixels { totals += bias }
+    var totals: [Total] = []
+    for _ in 0..<pixels { totals += bias.map { Total($0) } }
     switch form {
     case .product:
       for row in 0..<pixels { add(x + row * input[4], weightRow: 0, group: 1, to: &totals, row) }
@@ -49,18 +54,18 @@ extension IntegerAccumulation {
   }
 
   /// Adds one input pixel by the weights of a tap to an output pixel.
-  private func add(
-    _ pixel: UnsafePointer<UInt8>, weightRow tap: Int, group: Int, to totals: inout [Int32], _ position: Int
+  private func add<Code: FixedWidthInteger, Total: FixedWidthInteger & SignedInteger>(
+    _ pixel: UnsafePointer<Code>, weightRow tap: Int, group: Int, to totals: inout [Total], _ position: Int
   ) {
     let (inner, outer) = (input[4] / group, channels / group)
     weights.withUnsafeBufferPointer { weights in
       totals.withUnsafeMutableBufferPointer { totals in
         for g in 0..<group {
           for c in 0..<inner {
-            let distance = Int32(pixel[g * inner + c]) - Int32(inputZero)
+            let distance = Total(pixel[g * inner + c]) - Total(inputZero)
             let row = (tap * inner + c) * channels + g * outer
             let target = position * channels + g * outer
-            for m in 0..<outer { totals[target + m] &+= distance &* Int32(weights[row + m]) }
+            for m in 0..<outer { totals[target + m] &+= distance &* Total(weights[row + m]) }
           }
         }
       }
@@ -77,7 +82,18 @@ extension IntegerLookup {
 
 extension IntegerArithmetic {
   func evaluate(_ inputs: [TensorView?], _ outputs: [MutableTensorView]) throws(Diagnostic) {
-    guard let a = bytes(inputs[0]), let b = bytes(inputs[1]), let y = bytes(outputs[0]) else { return }
+    if grid.isWide {
+      evaluate(UInt16.self, inputs, outputs)
+    } else {
+      evaluate(UInt8.self, inputs, outputs)
+    }
+  }
+
+  private func evaluate<Code: FixedWidthInteger & BitwiseCopyable>(
+    _ type: Code.Type, _ inputs: [TensorView?], _ outputs: [MutableTensorView]
+  ) {
+    guard let a = inputs[0]?.elements(as: type), let b = inputs[1]?.elements(as: type) else { return }
+    let y = outputs[0].elements(as: type)
     let (aSteps, bSteps) = (broadcastStrides(aShape, to: shape), broadcastStrides(bShape, to: shape))
     let strides = denseStrides(shape)
     for index in 0..<outputs[0].type.count {
@@ -87,8 +103,8 @@ extension IntegerArithmetic {
         left += place * aSteps[axis]
         right += place * bSteps[axis]
       }
-      let p = Int32(a[left]) - Int32(aZero)
-      let q = Int32(b[right]) - Int32(bZero)
+      let p = Int(a[left]) - aZero
+      let q = Int(b[right]) - bZero
       let steps =
         switch kind {
         case .sum: Float(p) * aScale + Float(q) * bScale
@@ -97,7 +113,7 @@ extension IntegerArithmetic {
         case .product: Float(p * q) * aScale
         case .quotient: Float(p) / Float(q) * aScale
         }
-      y[index] = grid.code(steps: steps, in: clamp.range)
+      y[index] = Code(grid.wholeCode(steps: steps, in: clamp.range))
     }
   }
 }

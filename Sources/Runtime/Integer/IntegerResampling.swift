@@ -36,7 +36,7 @@ struct IntegerResampling: IntegerOperation {
   let columns: Terms
   let inputZero: Int
   let factor: Float
-  let grid: ByteGrid
+  let grid: CodeGrid
   let clamp: CodeClamp
 
   func fastKernel() -> FastIntegerKernel { .kernel(ResamplingCodesKernel(operation: self)) }

@@ -14,7 +14,7 @@ struct IntegerSoftmax: IntegerOperation {
   let size: Int
   let inner: Int
   let table: [Int32]
-  let grid: ByteGrid
+  let grid: CodeGrid
 
   func fastKernel() -> FastIntegerKernel { .kernel(IntegerSoftmaxKernel(operation: self)) }
 }
@@ -51,7 +51,7 @@ struct IntegerLogSoftmax: IntegerOperation {
   let table: [Int32]
   /// Input scale over output scale.
   let factor: Float
-  let grid: ByteGrid
+  let grid: CodeGrid
 
   /// The code of a distance from the line's largest code.
   func code(_ distance: Int, _ shift: Float) -> UInt8 {

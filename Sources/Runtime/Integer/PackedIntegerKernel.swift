@@ -5,10 +5,7 @@ import Operators
 /// Convolutions of one group, and products of several rows, by a loop of our own that makes the bytes itself: where
 /// the processor has AVX-512 VNNI, and no AMX, which only oneDNN uses.
 struct PackedIntegerKernel: Kernel {
-  private let window: PackedWindow
-  private let block: Int
-  private let channels: Int
-  private let weights: PackedConstant
+  private let tiles: PackedTiles
   /// [blocks, 32], as ``IntegerAccumulation``, in the order of packed channels.
   private let bias: [Int32]
   private let scales: [Float]
@@ -18,16 +15,16 @@ struct PackedIntegerKernel: Kernel {
   private let bounds: [UInt8]?
 
   var name: String {
-    "\(window.copy == nil ? "" : "pad, ")int8 tiles:avx512_core_vnni\(bounds == nil ? "" : ", bounds")"
+    "\(tiles.window.copy == nil ? "" : "pad, ")int8 tiles:avx512_core_vnni\(bounds == nil ? "" : ", bounds")"
   }
-  var constantBytes: Int { weights.byteCount + 4 * (bias.count + scales.count) }
-  var temporaries: [Int] { window.copy.map { [$0.count] } ?? [] }
+  var constantBytes: Int { tiles.weights.byteCount + 4 * (bias.count + scales.count) }
+  var temporaries: [Int] { tiles.window.copy.map { [$0.count] } ?? [] }
 
   func run(
     _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
   ) throws(Diagnostic) {
     guard var source = bytes(inputs[0]), let target = bytes(outputs[0]) else { return }
-    if let copy = window.copy, let padded = bytes(outputs[1]) {
+    if let copy = tiles.window.copy, let padded = bytes(outputs[1]) {
       copy.fill(padding, source, padded)
       source = UnsafePointer(padded)
     }
@@ -35,14 +32,14 @@ struct PackedIntegerKernel: Kernel {
       scales.withUnsafeBufferPointer { scales in
         guard let bias = bias.baseAddress, let scales = scales.baseAddress else { return }
         var constants = qint_convolve_constants(
-          weights: weights.address.assumingMemoryBound(to: Int8.self), bias: bias, scales: scales,
+          weights: tiles.weights.address.assumingMemoryBound(to: Int8.self), bias: bias, scales: scales,
           zero_point: zeroPoint, low: UInt8(range.lowerBound), high: UInt8(range.upperBound))
-        window.withPointers(channels: channels, block: block) { window in
+        tiles.window.withPointers(channels: tiles.channels, block: tiles.block) { window in
           qint_convolve(window, &constants, source, target)
         }
       }
     }
-    if let bounds { qint_limit_rows(target, bounds, outputs[0].type.count / channels, channels) }
+    if let bounds { qint_limit_rows(target, bounds, outputs[0].type.count / tiles.channels, tiles.channels) }
   }
 }
 
@@ -52,7 +49,32 @@ extension PackedIntegerKernel {
 
   /// nil where the processor, the operation or its sizes are none for this kernel.
   init?(_ operation: IntegerAccumulation) throws(Diagnostic) {
-    guard Self.isAvailable, case .none = operation.curve else { return nil }
+    guard Double(operation.reach) * Double(operation.scales.max() ?? 0) < 0x1p30,
+      let tiles = try PackedTiles(operation)
+    else { return nil }
+    self.tiles = tiles
+    bias = tiles.spread(operation.foldedBias)
+    let all = operation.scales
+    scales = tiles.spread((0..<operation.channels).map { all[all.count == 1 ? 0 : $0] })
+    padding = UInt8(operation.inputZero)
+    zeroPoint = Float(operation.grid.zeroPoint)
+    range = operation.clamp.range
+    bounds = operation.bounds
+  }
+}
+
+/// How windows of bytes are walked, and weights packed for it.
+struct PackedTiles: Sendable {
+  let window: PackedWindow
+  let block: Int
+  let channels: Int
+  let weights: PackedConstant
+  /// Where each channel lies.
+  private let places: [Int]
+
+  /// nil where the processor, the form, the weights or the sizes are none for the tiles.
+  init?(_ operation: IntegerAccumulation) throws(Diagnostic) {
+    guard PackedIntegerKernel.isAvailable, case .none = operation.curve else { return nil }
     let geometry: WindowGeometry
     switch operation.form {
     case .convolution(let window, let group):
@@ -63,7 +85,6 @@ extension PackedIntegerKernel {
     case .transposed: return nil
     }
     guard operation.weights.allSatisfy({ -128...127 ~= $0 }),
-      Double(operation.reach) * Double(operation.scales.max() ?? 0) < 0x1p30,
       PackedWindow.efficiency(input: operation.input, output: operation.output, window: geometry)
         >= PackedWindow.leastEfficiency,
       let window = PackedWindow(
@@ -87,18 +108,16 @@ extension PackedIntegerKernel {
         }
       }
     }
-    var (bias, scales) = ([Int32](repeating: 0, count: blocks * size), [Float](repeating: 0, count: blocks * size))
-    let (folded, all) = (operation.foldedBias, operation.scales)
-    for (channel, target) in places.enumerated() {
-      bias[target] = folded[channel]
-      scales[target] = all[all.count == 1 ? 0 : channel]
-    }
-    (self.bias, self.scales, self.window) = (bias, scales, window)
+    (self.window, self.places) = (window, places)
     block = window.block(weightBytes: weights.byteCount)
     channels = operation.channels
-    padding = UInt8(operation.inputZero)
-    zeroPoint = Float(operation.grid.zeroPoint)
-    range = operation.clamp.range
-    bounds = operation.bounds
+  }
+
+  /// Numbers of the channels in the order of packed ones, [blocks, 32]; 0 beyond the channels.
+  func spread<Number: Numeric>(_ numbers: [Number]) -> [Number] {
+    let size = Int(qint_channel_block)
+    var result = [Number](repeating: 0, count: (channels + size - 1) / size * size)
+    for (number, target) in zip(numbers, places) { result[target] = number }
+    return result
   }
 }

@@ -1,0 +1,183 @@
+#include "CIntegers.h"
+
+#include <string.h>
+
+#pragma STDC FP_CONTRACT OFF
+
+// Loops over 16-bit codes. Compiled for three generations of processors; the loader picks one.
+#if defined(__x86_64__) && defined(__linux__)
+#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CLONES
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+/// A number clamped to whole bounds inside of 0..65535 and rounded half to even (see loops.c). NaN gives `low`.
+INLINE uint32_t rounded(float value, float low, float high) {
+  value = value > low ? value : low;
+  value = value < high ? value : high;
+  const float sum = value + 12582912.0f;
+  uint32_t bits;
+  memcpy(&bits, &sum, sizeof bits);
+  return bits & 0x3FFFFF;
+}
+
+CLONES void qint_split(const uint16_t *restrict codes, ptrdiff_t count, uint8_t *restrict high, uint8_t *restrict low) {
+  for (ptrdiff_t i = 0; i < count; i++) {
+    high[i] = (uint8_t)(codes[i] >> 8);
+    low[i] = (uint8_t)codes[i];
+  }
+}
+
+INLINE float hard_swish(float x) {
+  float gate = x / 6.0f + 0.5f;
+  gate = gate > 0.0f ? gate : 0.0f;
+  gate = gate < 1.0f ? gate : 1.0f;
+  return x * gate;
+}
+
+enum { wide_line = 512 };
+
+/// Totals of some columns as floats, rounded once: whole doubles below 2^53 are exact.
+INLINE void total(const qint_wide_sums *how, ptrdiff_t row, ptrdiff_t columns, ptrdiff_t first, ptrdiff_t count,
+                  int split, int planes, float *restrict out) {
+  const ptrdiff_t at = row * columns + first;
+  const int32_t *restrict low = how->low + at, *restrict low_rest = split ? how->low_rest + at : NULL;
+  const int32_t *restrict high = planes ? how->high + at : NULL;
+  const int32_t *restrict high_rest = planes && split ? how->high_rest + at : NULL;
+  const double factor = (double)how->factor, *restrict bias = how->bias + first;
+  for (ptrdiff_t i = 0; i < count; i++) {
+    double sum = (double)low[i];
+    if (split) {
+      sum = sum * factor + (double)low_rest[i];
+    }
+    if (planes) {
+      double upper = (double)high[i];
+      if (split) {
+        upper = upper * factor + (double)high_rest[i];
+      }
+      sum += upper * 256.0;
+    }
+    out[i] = (float)(sum + bias[i]);
+  }
+}
+
+CLONES void qint_requantize_wide(const qint_wide_sums *how, ptrdiff_t rows, ptrdiff_t columns, uint16_t *words,
+                                 uint8_t *bytes) {
+  const float zero_point = how->zero_point, low = how->low_code, high = how->high_code, step = how->step;
+  float line[wide_line];
+  for (ptrdiff_t row = 0; row < rows; row++) {
+    for (ptrdiff_t first = 0; first < columns; first += wide_line) {
+      const ptrdiff_t count = columns - first < wide_line ? columns - first : wide_line;
+      if (how->high == NULL) {
+        if (how->low_rest == NULL) {
+          total(how, row, columns, first, count, 0, 0, line);
+        } else {
+          total(how, row, columns, first, count, 1, 0, line);
+        }
+      } else if (how->low_rest == NULL) {
+        total(how, row, columns, first, count, 0, 1, line);
+      } else {
+        total(how, row, columns, first, count, 1, 1, line);
+      }
+      const float *restrict scales = how->scales + first;
+      for (ptrdiff_t i = 0; i < count; i++) {
+        line[i] *= scales[i];
+      }
+      if (how->slopes != NULL) {
+        const float *restrict slopes = how->slopes + first;
+        for (ptrdiff_t i = 0; i < count; i++) {
+          line[i] = line[i] < 0.0f ? slopes[i] * line[i] : line[i];
+        }
+      }
+      if (step != 0.0f) {
+        for (ptrdiff_t i = 0; i < count; i++) {
+          line[i] = hard_swish(line[i]) / step;
+        }
+      }
+      if (words != NULL) {
+        uint16_t *restrict to = words + row * columns + first;
+        for (ptrdiff_t i = 0; i < count; i++) {
+          to[i] = (uint16_t)rounded(line[i] + zero_point, low, high);
+        }
+      } else if (bytes != NULL) {
+        uint8_t *restrict to = bytes + row * columns + first;
+        for (ptrdiff_t i = 0; i < count; i++) {
+          to[i] = (uint8_t)rounded(line[i] + zero_point, low, high);
+        }
+      }
+    }
+  }
+}
+
+CLONES void qint_limit_words(uint16_t *restrict words, const uint16_t *restrict bounds, ptrdiff_t rows,
+                             ptrdiff_t columns) {
+  for (ptrdiff_t row = 0; row < rows; row++) {
+    uint16_t *restrict line = words + row * columns;
+    for (ptrdiff_t i = 0; i < columns; i++) {
+      line[i] = line[i] < bounds[i] ? line[i] : bounds[i];
+    }
+  }
+}
+
+INLINE float combined(qint_binary kind, int32_t p, int32_t q, float a_scale, float b_scale) {
+  const float left = (float)p * a_scale, right = (float)q * b_scale;
+  switch (kind) {
+    case qint_binary_sum: return left + right;
+    case qint_binary_maximum: return left > right ? left : right;
+    case qint_binary_minimum: return left < right ? left : right;
+    // Exact as a double: 34 bits.
+    case qint_binary_product: return (float)((double)p * (double)q) * a_scale;
+    case qint_binary_quotient: return (float)p / (float)q * a_scale;
+  }
+  return 0.0f;
+}
+
+INLINE void combine(qint_binary kind, qint_word_operand a, qint_word_operand b, ptrdiff_t a_step, ptrdiff_t b_step,
+                    ptrdiff_t count, float zero_point, float low, float high, uint16_t *restrict out) {
+  const uint16_t *restrict x = a.codes, *restrict y = b.codes;
+  for (ptrdiff_t i = 0; i < count; i++) {
+    const int32_t p = (int32_t)x[i * a_step] - a.zero, q = (int32_t)y[i * b_step] - b.zero;
+    out[i] = (uint16_t)rounded(combined(kind, p, q, a.scale, b.scale) + zero_point, low, high);
+  }
+}
+
+INLINE void combine_any(qint_binary kind, qint_word_operand a, qint_word_operand b, ptrdiff_t count, float zero_point,
+                        float low, float high, uint16_t *out) {
+  if (a.step == 1 && b.step == 1) {
+    combine(kind, a, b, 1, 1, count, zero_point, low, high, out);
+  } else {
+    combine(kind, a, b, a.step, b.step, count, zero_point, low, high, out);
+  }
+}
+
+CLONES void qint_combine_words(qint_binary kind, qint_word_operand a, qint_word_operand b, ptrdiff_t count,
+                               float zero_point, float low, float high, uint16_t *out) {
+  switch (kind) {
+    case qint_binary_sum: combine_any(qint_binary_sum, a, b, count, zero_point, low, high, out); break;
+    case qint_binary_maximum: combine_any(qint_binary_maximum, a, b, count, zero_point, low, high, out); break;
+    case qint_binary_minimum: combine_any(qint_binary_minimum, a, b, count, zero_point, low, high, out); break;
+    case qint_binary_product: combine_any(qint_binary_product, a, b, count, zero_point, low, high, out); break;
+    case qint_binary_quotient: combine_any(qint_binary_quotient, a, b, count, zero_point, low, high, out); break;
+  }
+}
+
+CLONES void qint_quantize_words(const float *restrict x, ptrdiff_t count, float scale, float lowest, float highest,
+                                int32_t zero_point, uint16_t *restrict out) {
+  for (ptrdiff_t i = 0; i < count; i++) {
+    float ratio = x[i] / scale;
+    ratio = ratio > lowest ? ratio : lowest;
+    ratio = ratio < highest ? ratio : highest;
+    const float sum = ratio + 12582912.0f;
+    uint32_t bits;
+    memcpy(&bits, &sum, sizeof bits);
+    out[i] = (uint16_t)(bits + (uint32_t)zero_point);
+  }
+}
+
+CLONES void qint_dequantize_words(const uint16_t *restrict codes, ptrdiff_t count, float scale, int32_t zero_point,
+                                  float *restrict out) {
+  for (ptrdiff_t i = 0; i < count; i++) {
+    out[i] = (float)((int32_t)codes[i] - zero_point) * scale;
+  }
+}
