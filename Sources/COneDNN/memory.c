@@ -143,9 +143,10 @@ bool qdnn_internal_share(void **storage, size_t bytes, slab **owner, shared_piec
       continue;
     }
     known->users += 1;
-    // Cut last, the piece can be cut again; the other ones in the slab keep it open.
+    // Cut last, the piece can be cut again, as zeros; the other ones in the slab keep it open.
     const size_t size = (bytes + line - 1) & ~(size_t)(line - 1);
     if ((char *)*storage + size == (char *)(*owner)->base + (*owner)->used) {
+      memset(*storage, 0, bytes);
       (*owner)->used -= size;
     }
     slab *left = *owner;
@@ -191,7 +192,7 @@ void *qdnn_constant_allocate(size_t bytes, void **owner) {
   slab *run = NULL;
   void *piece = qdnn_internal_allocate(bytes, &run);
   *owner = run;
-  return piece;  // pieces are never used twice, so they are zero as the system gave them
+  return piece;  // zero: as the system gave it, or cleared when it was given back
 }
 
 void qdnn_constant_free(void *owner) { qdnn_internal_free(owner); }

@@ -17,8 +17,8 @@ public enum ContainerWriter {
   }
 
   /// `inlineLimit`: static bytes beyond which tensors go to `model.params.bin`;
-  /// `capacity`: bytes the device takes. Both for tests.
-  static func write(
+  /// `capacity`: bytes the device takes. Both for tests and fuzzing.
+  package static func write(
     _ file: ContainerFile, to path: String, inlineLimit: Int, capacity: UInt64 = .max,
     finish: (inout ContainerAnnotations) throws(Diagnostic) -> Void = { _ in }
   ) throws(Diagnostic) {

@@ -35,6 +35,8 @@ struct Sidecar: Codable {
   var batchNorms: [String: Statistics] = [:]
   /// What equalization multiplied channels by, base64 of little-endian 32-bit floats.
   var channelScales: [String: Data]?
+  /// What absorption of high biases took away from channels, likewise.
+  var channelShifts: [String: Data]?
   /// Names of the graph's inputs and outputs, in their order.
   var inputs: [String] = []
   var outputs: [String] = []
@@ -67,6 +69,7 @@ struct Sidecar: Codable {
       Statistics(beta: Sidecar.pack($0.beta), gamma: Sidecar.pack($0.gamma))
     }
     if !graph.channelScales.isEmpty { channelScales = graph.channelScales.mapValues(Sidecar.pack) }
+    if !graph.channelShifts.isEmpty { channelShifts = graph.channelShifts.mapValues(Sidecar.pack) }
     inputs = graph.inputs.map { graph[$0].name }
     outputs = graph.outputs.map { graph[$0].name }
     if !graph.integerNodes.isEmpty { integerNodes = graph.integerNodes.sorted() }

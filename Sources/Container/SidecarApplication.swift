@@ -78,6 +78,13 @@ extension Sidecar {
       else { throw Sidecar.damaged("the scales are damaged", path: "channelScales.\(name)") }
       graph.channelScales[name] = scales
     }
+    for (name, data) in (channelShifts ?? [:]).sorted(by: { $0.key < $1.key }) {
+      let tensor = graph[try id(name, "channelShifts")]
+      guard let shifts = Sidecar.unpack(data), shifts.count == tensor.type.shape.last,
+        shifts.allSatisfy(\.isFinite)
+      else { throw Sidecar.damaged("the shifts are damaged", path: "channelShifts.\(name)") }
+      graph.channelShifts[name] = shifts
+    }
   }
 
   /// The ids in the recorded order. The roles in `model` must agree; static tensors, whose role tells

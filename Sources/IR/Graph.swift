@@ -96,6 +96,10 @@ public struct Graph: Sendable {
   /// By name of a tensor, what equalization multiplied each of its channels (last axis) by: values divided
   /// by these are the source's.
   public var channelScales: [String: [Float]] = [:]
+  /// By name of an activation or a bias, what absorption of high biases took away from each of its channels (last
+  /// axis), in units of the graph: values to which these are added, then divided by the ``channelScales``, are the
+  /// source's. Negative in the bias of a layer that absorbed what the one before it gave up.
+  public var channelShifts: [String: [Float]] = [:]
   /// Names of the nodes that compute in 32-bit integers by override.
   public var integerNodes: Set<String> = []
   /// Whether encodings have been turned into fixed-point types (the last pass ran).

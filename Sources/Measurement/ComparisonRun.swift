@@ -29,7 +29,7 @@ struct ComparisonRun: Sendable {
   func measure(_ samples: MeasurementSamples) throws(Diagnostic) -> Result {
     let order = try InputOrder(reference, container)
     let plan = try samples.backend.prepare(
-      reference, options: PlanOptions(simulate: false, taps: Set(pairs.map(\.reference))))
+      reference, options: PlanOptions(simulate: reference.isMaterialized, taps: Set(pairs.map(\.reference))))
     var plans: [any Plan] = []
     var orders: [InputOrder] = []
     for (graph, tensors) in candidates {
@@ -189,11 +189,11 @@ private final class ComparisonWorker {
       let isolates = run.isolates && encoding != nil
       guard isolates || run.histograms, let room = scratch.baseAddress else { continue }
       room.update(from: source, count: count)
-      scale(room, count, pair.scales) { $0 * $1 }
+      equalize(room, count, pair)
       if run.histograms { observe(&result.before[row], room, count) }
       if isolates, let encoding {
         encoding.simulate(room, into: room, shape: view.type.shape)
-        scale(room, count, pair.scales) { $0 / $1 }
+        restore(room, count, pair)
         result.isolated[row].add(reference: kept, other: room, count: count, floor: pair.floor)
       }
     }
@@ -210,9 +210,10 @@ private final class ComparisonWorker {
       let floor = run.pairs[row].floor
       if run.histograms, place == 0 { observe(&result.after[row], source, count) }
       var other = source
-      if let scales = run.pairs[row].scales {
+      let pair = run.pairs[row]
+      if pair.scales != nil || pair.shifts != nil {
         room.update(from: source, count: count)
-        scale(room, count, scales) { $0 / $1 }
+        restore(room, count, pair)
         other = UnsafePointer(room)
       }
       if emptyPlaces[row].isEmpty {
@@ -253,15 +254,27 @@ private final class ComparisonWorker {
     histogram.observe(buffer, seen: seen.withoutPlaces, scratch: counters)
   }
 
-  private func scale(
-    _ values: UnsafeMutablePointer<Float>, _ count: Int, _ scales: [Float]?,
+  /// The container's values from the reference's.
+  private func equalize(_ values: UnsafeMutablePointer<Float>, _ count: Int, _ pair: TensorPair) {
+    forEachChannel(values, count, pair.scales) { $0 * $1 }
+    forEachChannel(values, count, pair.shifts) { $0 - $1 }
+  }
+
+  /// The reference's values from the container's.
+  private func restore(_ values: UnsafeMutablePointer<Float>, _ count: Int, _ pair: TensorPair) {
+    forEachChannel(values, count, pair.shifts) { $0 + $1 }
+    forEachChannel(values, count, pair.scales) { $0 / $1 }
+  }
+
+  private func forEachChannel(
+    _ values: UnsafeMutablePointer<Float>, _ count: Int, _ numbers: [Float]?,
     _ operation: (Float, Float) -> Float
   ) {
-    guard let scales, !scales.isEmpty else { return }
+    guard let numbers, !numbers.isEmpty else { return }
     var channel = 0
     for index in 0..<count {
-      values[index] = operation(values[index], scales[channel])
-      channel = channel + 1 == scales.count ? 0 : channel + 1
+      values[index] = operation(values[index], numbers[channel])
+      channel = channel + 1 == numbers.count ? 0 : channel + 1
     }
   }
 }

@@ -169,7 +169,7 @@ public struct GraphComparison: Sendable {
   public static func measure(
     reference: Graph, container: Graph, options: ComparisonOptions, samples: MeasurementSamples
   ) throws(Diagnostic) -> GraphComparison {
-    guard !reference.isMaterialized else {
+    guard !reference.hasFixedPoint else {
       throw Diagnostic(
         "reference-quantized", "the reference is quantized itself",
         hint: "give the float container or the .onnx that it was made from")
@@ -285,6 +285,9 @@ public struct GraphComparison: Sendable {
 extension Graph {
   /// Whether any tensor has an encoding.
   public var hasEncodings: Bool { tensors.contains { $0.encoding != nil } }
+
+  /// Whether any tensor is stored in codes. A float16 graph has none: it may be what others are measured against.
+  public var hasFixedPoint: Bool { tensors.contains { $0.type.element.isFixedPoint } }
 }
 
 extension ParameterComparison {

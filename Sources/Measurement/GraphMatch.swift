@@ -9,6 +9,8 @@ public struct TensorPair: Sendable {
   public var container: TensorID
   /// What equalization multiplied each channel (last axis) of the partner by; nil where by nothing.
   public var scales: [Float]?
+  /// What absorption of high biases then took away from each channel; nil where nothing.
+  public var shifts: [Float]?
   /// Where only a Softmax reads the tensor, what is masked is below this.
   public var floor: Double = -.infinity
   /// Channels (last axis) that the container computes nothing for: their weights are zero.
@@ -96,7 +98,12 @@ public struct GraphMatch: Sendable {
       otherShapes.append("\(name): \(scales?.count ?? 0) channel scales for shape \(container[other].type.shape)")
       return nil
     }
-    return TensorPair(name: name, reference: id, container: other, scales: scales)
+    let shifts = container.channelShifts[container[other].name]
+    guard shifts == nil || shifts?.count == container[other].type.shape.last else {
+      otherShapes.append("\(name): \(shifts?.count ?? 0) channel shifts for shape \(container[other].type.shape)")
+      return nil
+    }
+    return TensorPair(name: name, reference: id, container: other, scales: scales, shifts: shifts)
   }
 
   /// Warnings about tensors that are not compared.

@@ -45,7 +45,7 @@ struct OutputNoise: Sendable {
     of count: Int, samples: MeasurementSamples, _ variant: (Int) throws(Diagnostic) -> Graph
   ) throws(Diagnostic) -> [Double] {
     let order = try InputOrder(reference, inputs)
-    let plan = try samples.backend.prepare(reference, options: PlanOptions(simulate: false))
+    let plan = try samples.backend.prepare(reference, options: PlanOptions(simulate: reference.isMaterialized))
     var result: [Double] = []
     var next = 0
     while next < count {

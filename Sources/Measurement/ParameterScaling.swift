@@ -1,16 +1,19 @@
 import IR
 
 /// What equalization multiplied the values of a constant by, found from the scales of the activations
-/// around it.
+/// around it, and what absorption of high biases took away.
 struct ParameterScaling: Sendable {
   /// Factor of each element along an axis.
   private var factors: [(axis: Int, values: [Double])] = []
+  /// Taken away from each element along the last axis, after the factors.
+  private var shifts: [Float] = []
 
   /// The scaling of a constant of `container`. A weight grew with its output's channels and shrank with
   /// its input's, a bias grew with its output's.
   init(of id: TensorID, in container: Graph, users: [(node: Node, slot: Int)]) {
     guard let (node, slot) = users.first else { return }
     let shape = container[id].type.shape
+    if let taken = container.channelShifts[container[id].name], taken.count == shape.last { shifts = taken }
     let output = node.outputs.first.flatMap { container.scales(behind: $0) }
     switch node.op.quantization.input(slot) {
     case .weight(let given, _):
@@ -28,13 +31,13 @@ struct ParameterScaling: Sendable {
   }
 
   /// Whether it changes nothing.
-  var isIdentity: Bool { factors.isEmpty }
+  var isIdentity: Bool { factors.isEmpty && shifts.isEmpty }
 
   /// The container's values from the reference's.
-  func applied(_ values: [Float], shape: [Int]) -> [Float] { scaled(values, shape) { $0 * $1 } }
+  func applied(_ values: [Float], shape: [Int]) -> [Float] { scaled(values, shape) { $0 * $1 - $2 } }
 
   /// The reference's values from the container's.
-  func removed(_ values: [Float], shape: [Int]) -> [Float] { scaled(values, shape) { $0 / $1 } }
+  func removed(_ values: [Float], shape: [Int]) -> [Float] { scaled(values, shape) { ($0 + $2) / $1 } }
 
   private mutating func add(_ scales: [Float]?, axis: Int, _ shape: [Int], inverted: Bool) {
     guard let scales, shape.indices.contains(axis), shape[axis] == scales.count else { return }
@@ -42,14 +45,14 @@ struct ParameterScaling: Sendable {
   }
 
   private func scaled(
-    _ values: [Float], _ shape: [Int], _ operation: (Double, Double) -> Double
+    _ values: [Float], _ shape: [Int], _ operation: (_ value: Double, _ factor: Double, _ shift: Double) -> Double
   ) -> [Float] {
     guard !isIdentity else { return values }
     let strides = denseStrides(shape)
     return values.enumerated().map { index, value in
       var factor = 1.0
       for (axis, scales) in factors { factor *= scales[index / strides[axis] % shape[axis]] }
-      return Float(operation(Double(value), factor))
+      return Float(operation(Double(value), factor, shifts.isEmpty ? 0 : Double(shifts[index % shifts.count])))
     }
   }
 }

@@ -229,7 +229,8 @@ final class ExportSession {
   func scalar(_ value: Float, _ element: DataType, _ wanted: String) throws(Diagnostic) -> String {
     let type = TensorType(element, [])
     let bytes: Bytes
-    let whole = Int(exactly: value.rounded(.towardZero)) ?? 0
+    // The largest integers are rounded up by Float.
+    let whole = value >= 0x1p63 ? Int.max : value >= -0x1p63 ? Int(value) : Int.min
     switch element.byteWidth {
     case _ where element == .float32: bytes = Bytes([value])
     case 1: bytes = Bytes([UInt8(truncatingIfNeeded: whole)])

@@ -28,6 +28,7 @@ public func broadcastStrides(_ shape: [Int], to target: [Int]) -> [Int] {
 
 /// Walks the rows (last axis) of a shape: calls `body` with the first element of the row in the dense
 /// result and in each operand that has the given strides.
+@inlinable
 public func forEachRow(
   _ shape: [Int], _ first: [Int], _ second: [Int], _ body: (_ out: Int, _ a: Int, _ b: Int) -> Void
 ) {

@@ -9,7 +9,7 @@ extension OperatorRegistry {
     PoolMax2d.self, PoolMax3d.self, PoolAvg2d.self, PoolAvg3d.self, PoolMaxIndices2d.self,
     PoolMaxIndices3d.self, Resize.self, ResizeBilinear.self, ResizeNearestNeighbor.self,
     DepthToSpace.self, SpaceToDepth.self, ChannelShuffle.self, GridSample.self,
-    RoiAlign.self, MaxRoiPool.self, Determinant.self,
+    RoiAlign.self, MaxRoiPool.self, Determinant.self, Nv12ToRgb.self, Nv21ToRgb.self,
     Rnn.self, Gru.self, Lstm.self, ReverseSequence.self,
     Relu.self, ReluMinMax.self, LeakyRelu.self, Prelu.self, HardSwish.self, Elu.self,
     HardSigmoid.self, Softmax.self, LogSoftmax.self,

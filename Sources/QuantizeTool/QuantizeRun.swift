@@ -120,22 +120,25 @@ extension QuantizeOptions {
       : try calibration.statistics(
         file.graph, samples, options, histograms: reporting.isGiven, session)
     try session.printer.checkWarnings()
-    if !place.dryRun {
-      try session.phase("write", place.write)
-      if let path = stripping.path(beside: place.input) { try writeStripped(exported, to: path, session) }
-      if let path = calibration.saveStats, let statistics {
-        if options.calibrationOrder == .sequential {
-          session.printer.report(
-            Diagnostic(
-              "statistics-simultaneous", "\(path) holds what was observed of the float graph, all at once",
-              hint: "with --input_list it saves --calibration_order sequential that part of the work",
-              severity: .note))
-        }
-        try session.phase("write") { () throws(Diagnostic) in
-          try AtomicFile.write(Bytes(try statistics.encoded()), to: path)
-        }
+    // What was observed is worth keeping, whatever comes of the rest: it costs the most.
+    if let path = calibration.saveStats, let statistics {
+      if options.calibrationOrder == .sequential {
+        session.printer.report(
+          Diagnostic(
+            "statistics-simultaneous", "\(path) holds what was observed of the float graph, all at once",
+            hint: "with --input_list it saves --calibration_order sequential that part of the work",
+            severity: .note))
+      }
+      try session.phase("write") { () throws(Diagnostic) in
+        try AtomicFile.write(Bytes(try statistics.encoded()), to: path)
       }
     }
+    let writeRest = { () throws(Diagnostic) in
+      try place.write()
+      if let path = stripping.path(beside: place.input) { try writeStripped(exported, to: path) }
+      if let rule, let path = place.depfile { try AtomicFile.write(rule, to: path) }
+    }
+    if place.output == nil { try session.phase("write", writeRest) }
     if let output = place.output {
       var effective = options.normalized
       effective.merge(recovering.normalized) { $1 }
@@ -159,9 +162,8 @@ extension QuantizeOptions {
       }
       try finish(
         &file, source: source.graph, used, options, (recovering, set), told: equalizing, to: output,
-        dryRun: place.dryRun, session)
+        writing: writeRest, session)
     }
-    if let rule, let path = place.depfile, !place.dryRun { try AtomicFile.write(rule, to: path) }
   }
 
   private func alreadyQuantized(_ place: QuantizePlace) -> Diagnostic {
@@ -246,25 +248,21 @@ extension QuantizeOptions {
   }
 
   /// Writes the float container without encodings.
-  private func writeStripped(
-    _ file: ContainerFile, to path: String, _ session: ToolSession
-  ) throws(Diagnostic) {
+  private func writeStripped(_ file: ContainerFile, to path: String) throws(Diagnostic) {
     var file = file
     file.graph = file.graph.strippedOfEncodings()
     file.annotations.options.merge(OverrideOptions.none) { $1 }
     file.metadata.converterCommand = EffectiveOptions.command(file.annotations.options)
-    let finished = file
-    try session.phase("write") { () throws(Diagnostic) in
-      TemporaryFiles.announce(path)
-      try ContainerWriter.write(finished, to: path)
-    }
+    TemporaryFiles.announce(path)
+    try ContainerWriter.write(file, to: path)
   }
 
-  /// Gives the graph its encodings, turns it into fixed point and writes the container.
+  /// Gives the graph its encodings, turns it into fixed point and writes the container: after all other outputs, so
+  /// that they are there where it is.
   private func finish(
     _ file: inout ContainerFile, source: Graph, _ statistics: Statistics?, _ options: QuantizerOptions,
     _ recovering: (options: RecoveryOptions, samples: SampleSet?), told: [Diagnostic], to output: String,
-    dryRun: Bool, _ session: ToolSession
+    writing others: () throws(Diagnostic) -> Void, _ session: ToolSession
   ) throws(Diagnostic) {
     let before = Placement.parameterBytes(file.graph)
     let names = Set(file.graph.tensors.map(\.name))
@@ -287,14 +285,13 @@ extension QuantizeOptions {
     file.metadata.converterCommand = EffectiveOptions.command(file.annotations.options)
     file.metadata.converterVersion = "qtools \(ToolIdentity.version)"
     try session.printer.checkWarnings()
-    if !dryRun {
-      let finished = file
-      try session.phase("write") { () throws(Diagnostic) in
-        TemporaryFiles.announce(output)
-        try ContainerWriter.write(finished, to: output)
-        if let dump, let path = encodings.path(beside: output) { try AtomicFile.write(dump, to: path) }
-        if let report, let path = reporting.file { try AtomicFile.write(report, to: path) }
-      }
+    let finished = file
+    try session.phase("write") { () throws(Diagnostic) in
+      if let dump, let path = encodings.path(beside: output) { try AtomicFile.write(dump, to: path) }
+      if let report, let path = reporting.file { try AtomicFile.write(report, to: path) }
+      try others()
+      TemporaryFiles.announce(output)
+      try ContainerWriter.write(finished, to: output)
     }
     let sources = EncodingSource.allCases.compactMap { source in
       result.coverage[source].map { "\($0) \(source.rawValue)" }

@@ -3,7 +3,8 @@ import IR
 
 /// Gives every open float tensor of a graph its encoding, by the rules of the operators:
 /// activations from the statistics, weights and other constants from their values, biases from
-/// both. Tensors in state given keep their encoding bit for bit, tensors in state float stay float.
+/// both. Tensors in state given keep their encoding bit for bit, tensors in state float stay float, and
+/// activations that only operands read which are never quantized.
 ///
 /// Throws `missing-range` where an activation was not observed (statistics are nil, or of another
 /// graph), `statistics-extrema-only` where a calibrator needs histograms, `non-finite-weight`,
@@ -33,9 +34,20 @@ func assignEncodings(
     }
     if !options.skipNonfinite { try statistics.requireFinite() }
   }
-  let kept = try keepingFloat(graph, options.keepFloat)
+  var kept = try keepingFloat(graph, options.keepFloat)
+  let operands = kept.graph.activationsOfFloatOperands()
+  for id in operands { kept.graph[id].state = .float }
   var assigner = Assigner(graph: kept.graph, options: options, jobs: jobs, memo: memo)
   assigner.notes = kept.notes
+  if !operands.isEmpty {
+    let names = operands.map { kept.graph[$0].name }.sorted()
+    assigner.notes.append(
+      Diagnostic(
+        "float-operands",
+        "\(names.count) \(names.count == 1 ? "tensor stays" : "tensors stay") float, as what reads them never takes codes "
+          + "(coordinates, boxes): \(names.prefix(5).joined(separator: ", "))\(names.count > 5 ? ", ..." : "")",
+        severity: .note))
+  }
   assigner.settleFloatTriples()
   try assigner.observe(statistics)
   try assigner.assignTiedWeights()

@@ -13,8 +13,9 @@ extension EqualizationSession {
         weights.scaleOutputs(by: factors)
         graph.setWeight(producer, weights.values)
       }
-      if let bias = graph.biasValues(producer), producer.bias != nil {
+      if let bias = graph.biasValues(producer), let id = producer.bias {
         graph.setBias(producer, bias.indices.map { Float(Double(bias[$0]) * factors[$0]) })
+        graph.scaleShifts(of: id, by: factors)
       }
       if var weights = ChannelWeights(consumer, of: graph) {
         weights.divideInputs(by: factors)
@@ -26,6 +27,7 @@ extension EqualizationSession {
         graph.channelScales[graph[id].name] = (0..<last).map {
           Float(factors[$0 % factors.count] * Double(old?[$0] ?? 1))
         }
+        graph.scaleShifts(of: id, by: factors)
       }
       let name = graph[producer.output].name
       if let normed = graph.batchNorms[name], normed.beta.count == factors.count {
@@ -92,6 +94,7 @@ extension EqualizationSession {
       rectified.bitwidth = graph[output].bitwidth
       let middle = graph.add(rectified)
       graph.channelScales[graph[middle].name] = graph.channelScales[graph[output].name]
+      graph.channelShifts[graph[middle].name] = graph.channelShifts[graph[output].name]
       var name = "\(node.name).bound"
       while !nodeNames.insert(name).inserted { name += "_" }
       nodes.append(Node(name: node.name, op: Relu(), inputs: [input], outputs: [middle]))
@@ -121,8 +124,8 @@ extension EqualizationSession {
         missing.append(producer.name)
         continue
       }
-      guard let weights = ChannelWeights(consumer, of: graph), !weights.isPadded, consumer.bias != nil,
-        producer.bias != nil, let own = graph.biasValues(producer), let next = graph.biasValues(consumer)
+      guard let weights = ChannelWeights(consumer, of: graph), !weights.isPadded, let nextBias = consumer.bias,
+        let ownBias = producer.bias, let own = graph.biasValues(producer), let next = graph.biasValues(consumer)
       else { continue }
       let seen = moments[producer.result]
       let moved = (0..<boundary.channels).map { c -> Double in
@@ -145,6 +148,8 @@ extension EqualizationSession {
       var sums = next.map { Double($0) }
       weights.forEach { place, o, c in sums[o] += Double(weights.values[place]) * moved[c % moved.count] }
       graph.setBias(consumer, sums.map { Float($0) })
+      for id in boundary.tensors + [ownBias] { graph.shift(id, by: moved) }
+      graph.shift(nextBias, by: zip(next, sums).map { Double($0) - $1 })
       graph.batchNorms[graph[producer.output].name]?.beta = normed.beta.indices.map {
         Float(Double(normed.beta[$0]) - moved[$0])
       }
@@ -161,5 +166,19 @@ extension EqualizationSession {
           + missing.joined(separator: ", "),
         hint: "high biases stay where they are; cle.absorb: false says so",
         severity: options.absorption == .on ? .warning : .note))
+  }
+}
+
+extension Graph {
+  /// Notes that something was taken away from each channel of a tensor.
+  fileprivate mutating func shift(_ id: TensorID, by moved: [Double]) {
+    let old = channelShifts[self[id].name]
+    channelShifts[self[id].name] = moved.indices.map { Float(moved[$0] + Double(old?[$0] ?? 0)) }
+  }
+
+  /// Lets what was noted follow the scales of the channels.
+  fileprivate mutating func scaleShifts(of id: TensorID, by factors: [Double]) {
+    guard let old = channelShifts[self[id].name] else { return }
+    channelShifts[self[id].name] = old.indices.map { Float(Double(old[$0]) * factors[$0 % factors.count]) }
   }
 }

@@ -107,11 +107,8 @@ struct BroadcastNest: Sendable, Hashable {
     let last = sizes.count - 1
     let row = sizes[last]
     let (aInner, bInner) = (aSteps[last], bSteps[last])
-    let total = sizes.reduce(1, *)
-    var index = [Int](repeating: 0, count: last)
-    var (x, z, target) = (a, b, y)
-    var done = 0
-    while done < total {
+    forEachRow(sizes, aSteps, bSteps) { done, aStart, bStart in
+      let (x, z, target) = (a + aStart, b + bStart, y + done)
       if aInner == 0 {
         let value = x[0]
         for i in 0..<row { target[i] = body(value, z[i]) }
@@ -120,19 +117,6 @@ struct BroadcastNest: Sendable, Hashable {
         for i in 0..<row { target[i] = body(x[i], value) }
       } else {
         for i in 0..<row { target[i] = body(x[i], z[i]) }
-      }
-      done += row
-      target += row
-      var axis = last - 1
-      while axis >= 0 {
-        index[axis] += 1
-        x += aSteps[axis]
-        z += bSteps[axis]
-        if index[axis] < sizes[axis] { break }
-        x -= aSteps[axis] * sizes[axis]
-        z -= bSteps[axis] * sizes[axis]
-        index[axis] = 0
-        axis -= 1
       }
     }
   }

@@ -72,14 +72,42 @@ public enum FileReading {
   }
 
   /// The whole file as text; an error where it is not UTF-8. A byte order mark is left out.
+  /// A pipe (`/dev/stdin`, the shell's `<(...)`) is read to its end.
   public static func text(of path: String) throws(Diagnostic) -> String {
-    let bytes = try bytes(of: path)
+    let bytes = try isPipe(path) ? pipe(path) : bytes(of: path)
     guard let text = String(validating: bytes.buffer, as: UTF8.self) else {
       throw Diagnostic(
         "not-text", "this is not UTF-8 text", at: Diagnostic.Location(file: path),
         hint: "a list names one sample a line; binary files are named in it")
     }
     return text.hasPrefix("\u{FEFF}") ? String(text.dropFirst()) : text
+  }
+
+  /// Most bytes that are read from a pipe.
+  private static let pipeLimit = 256 << 20
+
+  private static func isPipe(_ path: String) -> Bool {
+    var status = stat()
+    return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFIFO
+  }
+
+  private static func pipe(_ path: String) throws(Diagnostic) -> Bytes {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw failure("open the file", path: path, error: errno) }
+    defer { close(descriptor) }
+    var content: [UInt8] = []
+    var piece = [UInt8](repeating: 0, count: 1 << 16)
+    while true {
+      let part = piece.withUnsafeMutableBytes { read(descriptor, $0.baseAddress, $0.count) }
+      if part < 0, errno == EINTR { continue }
+      guard part >= 0 else { throw failure("read the file", path: path, error: errno) }
+      if part == 0 { return Bytes(content) }
+      content += piece[..<part]
+      guard content.count <= pipeLimit else {
+        throw Diagnostic(
+          "file-too-large", "the pipe does not end within \(pipeLimit) bytes", at: Diagnostic.Location(file: path))
+      }
+    }
   }
 
   /// Whether both paths lead to one existing file.

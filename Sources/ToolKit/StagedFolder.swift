@@ -43,18 +43,24 @@ public final class StagedFolder: Sendable {
   /// Moves everything to its place.
   public func commit() throws(Diagnostic) {
     if replacesNothing {
-      guard rename(staging, target) == 0 else {
+      if rename(staging, target) == 0 { return }
+      // Another process made the folder meanwhile: the results go into it.
+      guard [ENOTEMPTY, EEXIST].contains(errno) else {
         throw AtomicFile.failure("rename the output", target, errno)
       }
-      return
     }
     let children = (try? FileManager.default.contentsOfDirectory(atPath: staging)) ?? []
     for child in children {
       let place = "\(target)/\(child)"
-      if rename("\(staging)/\(child)", place) == 0 { continue }
-      TemporaryFiles.remove(place)
-      guard rename("\(staging)/\(child)", place) == 0 else {
-        throw AtomicFile.failure("rename the output", place, errno)
+      // Others may put their own there between the two.
+      var attempt = 0
+      while rename("\(staging)/\(child)", place) != 0 {
+        let reason = errno
+        attempt += 1
+        guard attempt < 100, [ENOTEMPTY, EEXIST, ENOTDIR, EISDIR].contains(reason) else {
+          throw AtomicFile.failure("rename the output", place, reason)
+        }
+        TemporaryFiles.remove(place)
       }
     }
     rmdir(staging)

@@ -9,7 +9,7 @@ struct ColorOptions: ParsableArguments {
     name: [.customShort("e"), .customLong("desired_input_color_encoding"), .customLong("input_color_encoding")],
     parsing: .upToNextOption,
     help: ArgumentHelp(
-      "Colours of an input as it is fed (rgb, bgr, rgba, argb32), and as the model takes it (default: bgr); repeatable.",
+      "Colours of an input as it is fed, and as the model takes it (default: bgr): rgb, bgr, rgba, argb32, nv12, nv21.",
       valueName: "name in [out]"))
   var words: [String] = []
 
@@ -24,9 +24,10 @@ struct ColorOptions: ParsableArguments {
   private static let channels = ["rgb": "rgb", "bgr": "bgr", "rgba": "rgba", "argb32": "bgra"]
   /// What leaves an input as it is.
   private static let plain = ["time_series", "other"]
-  private static let unsupported = ["nv12", "nv21"]
+  /// A plane of luma, then one of chroma.
+  private static let planar = ["nv12", "nv21"]
 
-  static var names: [String] { (Array(channels.keys) + plain + unsupported).sorted() }
+  static var names: [String] { (Array(channels.keys) + plain + planar).sorted() }
 
   /// The choices that the words make; nil where they do not.
   static func choices(_ words: [String]) -> [Choice]? {
@@ -61,7 +62,10 @@ struct ColorOptions: ParsableArguments {
     return ["desired_input_color_encoding": EffectiveOptions.list(list.sorted())]
   }
 
-  /// Puts the choice of channels behind each input. `layouts` are those of the model's inputs where they are not the
+  /// Names of the inputs whose layout in the model decides what is done.
+  var inputs: Set<String> { Set((ColorOptions.choices(words) ?? []).map(\.name)) }
+
+  /// Puts the choice of channels, or the conversion of planes, behind each input. `layouts` are those of the model's inputs where they are not the
   /// usual ones.
   func apply(to graph: inout Graph, layouts: [String: String], _ session: ToolSession) throws(Diagnostic) {
     var errors: [Diagnostic] = []
@@ -84,7 +88,9 @@ struct ColorOptions: ParsableArguments {
       }
       let type = graph[id].type
       let layout = layouts[choice.name] ?? TensorLayout.modelLayout(rank: type.rank)
-      guard let from = Self.channels[choice.fed], let to = Self.channels[choice.taken], to.count == 3 else {
+      let isPlanar = Self.planar.contains(choice.fed)
+      guard let from = isPlanar ? "" : Self.channels[choice.fed], let to = Self.channels[choice.taken], to.count == 3
+      else {
         errors.append(
           Diagnostic(
             "color-encoding", "\(choice.fed) cannot become \(choice.taken)", at: .init(tensor: choice.name),
@@ -97,6 +103,14 @@ struct ColorOptions: ParsableArguments {
             "color-encoding", "\(type) is no image of three channels in layout \(layout)",
             at: .init(tensor: choice.name), hint: "say what the model's is by --source_model_input_layout", kind: .usage
           ))
+        continue
+      }
+      if isPlanar {
+        do throws(Diagnostic) {
+          try Self.convertPlanes(choice, of: id, layout: layout, &graph)
+        } catch {
+          errors.append(error)
+        }
         continue
       }
       let places = to.compactMap { letter in Array(from).firstIndex(of: letter).map { Int64($0) } }
@@ -118,5 +132,45 @@ struct ColorOptions: ParsableArguments {
     graph[id].type.shape[axis] = count
     graph.nodes.insert(
       Node(name: graph[inner].name, op: Gather(axis: axis), inputs: [id, index], outputs: [inner]), at: 0)
+  }
+  /// Lets an input be planes of luma and chroma, [N, 3 H W / 2], and converts them to the model's image.
+  private static func convertPlanes(
+    _ choice: Choice, of id: TensorID, layout: String, _ graph: inout Graph
+  ) throws(Diagnostic) {
+    let (name, type) = (graph[id].name, graph[id].type)
+    guard let axes = TensorLayout.permutation(from: layout, to: "NHWC"), type.element == .float32 else {
+      throw Diagnostic(
+        "color-encoding", "\(type) in layout \(layout) is no float32 image that \(choice.fed) can become",
+        at: .init(tensor: name), kind: .usage)
+    }
+    let image = axes.map { type.shape[$0] }
+    let size = Array(image[1...2])
+    guard size.allSatisfy({ $0 > 0 && $0 % 2 == 0 && $0 < 1 << 15 }) else {
+      throw Diagnostic(
+        "color-encoding", "an image of \(size[0]) x \(size[1]) cannot be \(choice.fed): sizes must be even",
+        at: .init(tensor: name), kind: .usage)
+    }
+    let isReversed = choice.taken == "bgr"
+    let inner = graph.add(Tensor(name: graph.uniqueName("\(name)_colors"), type: type))
+    let outputs = graph.outputs
+    graph.replaceUses(of: id, with: inner)
+    graph.outputs = outputs
+    graph[id].type.shape = [image[0], size[0] * size[1] / 2 * 3]
+    var nodes: [Node] = []
+    let isTurned = axes != Array(axes.indices)
+    let pixels =
+      isTurned
+      ? graph.add(
+        Tensor(name: graph.uniqueName("\(name)_pixels"), type: TensorType(.float32, image))) : inner
+    let op: any Operator =
+      choice.fed == "nv12"
+      ? Nv12ToRgb(size: size, isReversed: isReversed) : Nv21ToRgb(size: size, isReversed: isReversed)
+    nodes.append(Node(name: graph[pixels].name, op: op, inputs: [id], outputs: [pixels]))
+    if isTurned {
+      nodes.append(
+        Node(
+          name: graph[inner].name, op: Transpose(perm: inversePermutation(axes)), inputs: [pixels], outputs: [inner]))
+    }
+    graph.nodes.insert(contentsOf: nodes, at: 0)
   }
 }

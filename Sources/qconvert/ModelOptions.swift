@@ -102,12 +102,15 @@ struct ModelOptions: ParsableArguments {
   var files: [String] { copyrightFile.map { [$0] } ?? [] }
 
   /// Cuts the graph and changes the layout of its inputs and outputs; before the passes, which then move
-  /// the Transposes to where they cancel.
-  func apply(to graph: inout Graph, _ session: ToolSession) throws(Diagnostic) {
+  /// the Transposes to where they cancel. `colored` inputs had use for their layout in the model already.
+  func apply(to graph: inout Graph, colored: Set<String>, _ session: ToolSession) throws(Diagnostic) {
     try checkDatatypes(graph)
     if !outputs.isEmpty { try cut(&graph) }
     let inputs = try relayouts(
-      "input", graph.inputs, ModelOptions.pairs(sourceInputLayout),
+      "input", graph.inputs,
+      ModelOptions.pairs(sourceInputLayout).filter { pair in
+        !colored.contains(pair.name) || ModelOptions.pairs(desiredInputLayout).contains { $0.name == pair.name }
+      },
       ModelOptions.pairs(desiredInputLayout), graph, session)
     for (id, permutation) in inputs { TensorLayout.turnInput(id, permutation, &graph) }
     let results = try relayouts(

@@ -132,7 +132,7 @@ struct QConvert: ToolCommand {
     }
     if onnx.summary { try session.printResult(ONNXOptions.text(imported)) }
     try colors.apply(to: &source, layouts: model.sourceLayouts, session)
-    try model.apply(to: &source, session)
+    try model.apply(to: &source, colored: colors.inputs, session)
     session.printer.report(imported.diagnostics)
     var place = QuantizePlace(
       input: input, output: quantizing != nil && quantize.savesStatistics ? outputPath : output,
@@ -195,14 +195,15 @@ struct QConvert: ToolCommand {
     try session.printer.checkWarnings()
     try session.phase("write") { () throws(Diagnostic) in
       if let texts { try dump.write(texts, session) }
-      TemporaryFiles.announce(output)
-      try ContainerWriter.write(file, to: output) { (annotations) throws(Diagnostic) in
-        annotations.modelHash = try hash.value()
-      }
       if let encodingsText, let path = encodings.path(beside: output) {
         try AtomicFile.write(encodingsText, to: path)
       }
       if let rule, let path = depfile.depfile { try AtomicFile.write(rule, to: path) }
+      // The last: where it is, all is.
+      TemporaryFiles.announce(output)
+      try ContainerWriter.write(file, to: output) { (annotations) throws(Diagnostic) in
+        annotations.modelHash = try hash.value()
+      }
     }
     try session.printSummary("\(output): \(Summary.line(graph))")
     return .done

@@ -21,7 +21,9 @@ enum ArchiveMutator {
     var members = seed
     for _ in 0...random.below(3) {
       guard !members.isEmpty else { break }
-      let wanted = ["model", "model", "model", "qtools.json", "qtools.json", "model.params", "dlc.metadata"]
+      let wanted = [
+        "model", "model", "model", "qtools.json", "qtools.json", "model.params", "model.params.bin", "dlc.metadata",
+      ]
       let name = wanted[random.below(wanted.count)]
       let place = members.firstIndex { $0.name == name } ?? random.below(members.count)
       let lent = other.first { $0.name == members[place].name }?.content ?? []

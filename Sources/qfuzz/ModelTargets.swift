@@ -72,6 +72,7 @@ struct ContainerTarget: FuzzTarget {
         check(error, "write")
       }
     }
+    ContainerSeeds(fixtures: fixtures).make(at: "\(scratch)/seed.dlc") { add($0, "\(scratch)/seed.dlc") }
     self.seeds = seeds
     self.members = members
   }

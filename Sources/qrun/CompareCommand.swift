@@ -215,8 +215,9 @@ enum ReferenceModel {
   ) throws(Diagnostic) -> Graph {
     guard let path else {
       guard !container.isMaterialized else {
+        let kind = container.hasFixedPoint ? "quantized" : "float16"
         throw Diagnostic(
-          "missing-reference", "the container is quantized: what it was made from is needed to compare with",
+          "missing-reference", "the container is \(kind): what it was made from is needed to compare with",
           at: .init(file: own), hint: "give the float container or the .onnx by --against", kind: .usage)
       }
       guard container.hasEncodings else {
@@ -228,12 +229,13 @@ enum ReferenceModel {
     }
     do throws(Diagnostic) {
       let graph = path.lowercased().hasSuffix(".onnx") ? try imported(path, container) : try read(path)
-      guard !graph.isMaterialized else {
+      guard !graph.hasFixedPoint else {
         throw Diagnostic(
           "reference-quantized", "the reference is quantized itself",
           hint: "give the float container or the .onnx that both were made from")
       }
-      return graph.strippedOfEncodings()
+      // A float16 container rounds its tensors: that is what is compared with.
+      return graph.isMaterialized ? graph : graph.strippedOfEncodings()
     } catch {
       throw error.inFile(path)
     }

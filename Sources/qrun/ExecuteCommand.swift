@@ -80,7 +80,9 @@ struct ExecuteCommand: ToolCommand {
     session.printer.report([engine.backend.note(plan)].compactMap { $0 })
     try session.printer.checkWarnings()
     if dryRun {
-      try session.printSummary("\(counted(source.count, "sample")), \(counted(wanted.count, "tensor")) to write")
+      try session.printSummary(
+        "\(counted(source.count, "sample")), \(counted(wanted.count, "tensor")) to write"
+          + repetition.preview(of: source.count))
       return .done
     }
     let results = try StagedFolder(target: outputDir)

@@ -37,6 +37,14 @@ struct RepetitionOptions: ParsableArguments {
 
   /// Most runs of a list of `count` samples.
   func runs(of count: Int) -> Int { inferences ?? (duration == nil ? count : .max) }
+
+  /// What `--dry_run` adds about the runs of a list of `count` samples.
+  func preview(of count: Int) -> String {
+    if let duration { return ", runs for \(fixed(duration, digits: 1)) s" }
+    guard let inferences, inferences != count else { return "" }
+    return ", \(counted(inferences, "run"))"
+      + (inferences < count ? ": results of the first \(counted(inferences, "sample"))" : "")
+  }
 }
 
 /// A worker that notes the time of every run; confined to one thread.
@@ -44,7 +52,7 @@ struct TimedWorker {
   private let worker: any PlanWorker
   private let isTimed: Bool
   private(set) var runs = 0
-  private var milliseconds: [Double] = []
+  private var milliseconds = ThinnedTimes()
 
   /// A worker of a plan that measures what a level asks for.
   init(_ plan: any Plan, _ level: ProfilingLevel?) throws(Diagnostic) {
@@ -61,7 +69,7 @@ struct TimedWorker {
     guard isTimed else { return try worker.run(inputs, tap: tap) }
     let start = ContinuousClock.now
     let values = try worker.run(inputs, tap: tap)
-    milliseconds.append(seconds(ContinuousClock.now - start) * 1000)
+    milliseconds.add(seconds(ContinuousClock.now - start) * 1000)
     return values
   }
 
@@ -70,17 +78,18 @@ struct TimedWorker {
     _ workers: [TimedWorker], _ plan: any Plan, _ level: ProfilingLevel, container: String, backend: String,
     seconds: Double
   ) -> String {
-    let times = workers.flatMap(\.milliseconds).sorted()
-    var document = BenchDocument(container: container, backend: backend, runs: times.count, plan: plan)
+    let times = workers.flatMap(\.milliseconds.times).sorted()
+    let runs = workers.reduce(0) { $0 + $1.runs }
+    var document = BenchDocument(container: container, backend: backend, runs: runs, plan: plan)
     if !times.isEmpty { document.latency_ms = BenchDocument.Latency(times) }
     document.jobs = workers.count
-    document.samples_per_second = Double(times.count) / max(seconds, 1e-9)
+    document.samples_per_second = Double(runs) / max(seconds, 1e-9)
     if level == .detailed {
       var sums = plan.steps.map { _ in 0.0 }
       for worker in workers {
         for (step, time) in worker.worker.stepNanoseconds.enumerated() { sums[step] += Double(time) / 1e6 }
       }
-      document.setProfile(sums.map { $0 / Double(max(times.count, 1)) })
+      document.setProfile(sums.map { $0 / Double(max(runs, 1)) })
     } else {
       document.steps = []
     }

@@ -39,6 +39,22 @@ import Testing
     #expect(scratch.names == ["model.dlc"])
   }
 
+  @Test func whatEqualizationDidComesBack() throws {
+    var file = full
+    file.graph.channelScales = ["last": [0.5, 4]]
+    file.graph.channelShifts = ["last": [0, -1.5], "w": [3, 2]]
+    try ContainerWriter.write(file, to: scratch.path())
+    let back = try ContainerReader.read(path: scratch.path(), registry: probes).graph
+    #expect(back.channelScales == file.graph.channelScales && back.channelShifts == file.graph.channelShifts)
+    for shifts in [[1], [.nan, 0]] as [[Float]] {
+      file.graph.channelShifts = ["last": shifts]
+      try ContainerWriter.write(file, to: scratch.path())
+      #expect {
+        try ContainerReader.read(path: scratch.path(), registry: probes)
+      } throws: { ($0 as? Diagnostic)?.message.contains("the shifts are damaged") == true }
+    }
+  }
+
   @Test func tensorBytesAreAligned() throws {
     for limit in [Int.max, 0] {
       try ContainerWriter.write(full, to: scratch.path(), inlineLimit: limit)

@@ -29,6 +29,16 @@ import Testing
     }
   }
 
+  @Test("containers of every kind are mutated") func kinds() throws {
+    let scratch = try Scratch()
+    let names = Set(ContainerTarget(fixtures: Self.fixtures, scratch: scratch.path).seeds.map(\.name))
+    let made = [
+      "quantized", "packed", "mixed", "blocks", "half", "recurrent", "recurrent quantized", "external",
+      "external quantized",
+    ]
+    #expect(names.isSuperset(of: made), "\(Set(made).subtracting(names))")
+  }
+
   @Test("what was found stays repaired") func found() throws {
     let kinds = ["onnx": "onnx", "dlc": "container", "encodings": "documents", "list": "inputs"]
     var count = 0

@@ -20,6 +20,23 @@ struct ExportLaws {
     #expect(Set(missing) == withoutForm)
   }
 
+  /// Integers at the end of their range pass through a Float.
+  @Test(arguments: [(Float(0x1p63), Int64.max), (-0x1p63, .min), (-3, -3)])
+  func paddingIntegers(value: Float, stored: Int64) throws {
+    var graph = Graph(name: "g")
+    let x = graph.add(Tensor(name: "x", type: TensorType(.int64, [2])))
+    let y = graph.add(Tensor(name: "y", type: TensorType(.int64, [4])))
+    (graph.inputs, graph.outputs) = ([x], [y])
+    graph.nodes = [Node(name: "pad", op: Pad(padAmount: [1, 1], value: value), inputs: [x], outputs: [y])]
+    let model = try ONNXExporter.export(graph, as: .float).bytes()
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID()).onnx")
+    defer { try? FileManager.default.removeItem(at: path) }
+    try Data(model.buffer).write(to: path)
+    let imported = try ONNXImporter.load(path: path.path).graph
+    let inputs = [Bytes([Int64(1), 2])]
+    #expect(try run(imported, inputs)[0].array(of: Int64.self) == [stored, 1, 2, stored])
+  }
+
   @Test("import(export(graph)) evaluates equally", arguments: operatorSamples)
   func importGivesTheSameFunction(_ sample: OperatorSample) throws {
     guard !withoutForm.contains(sample.op.typeName) else { return }

@@ -199,6 +199,8 @@ private let widerSamples: [OperatorSample] = [
     [f(1, 6, 5, 2), f(2, 4), TensorType(.int32, [2])], integerLimit: 1),
   OperatorSample(MaxRoiPool(size: [2, 3], spatialScale: 1.5), [f(1, 6, 5, 3), f(3, 5)], bounded: true),
   OperatorSample(Determinant(), [f(2, 3, 4, 4)]),
+  OperatorSample(Nv12ToRgb(size: [4, 6]), [f(2, 36)], offset: 128),
+  OperatorSample(Nv21ToRgb(size: [2, 4], isReversed: true), [f(1, 12)], offset: 128),
   OperatorSample(ChannelShuffle(axis: 3, groups: 3), [f(1, 2, 3, 12)]),
   OperatorSample(ChannelShuffle(axis: 1, groups: 2), [i(2, 6, 3)]),
   OperatorSample(ElementWiseAdd(), [TensorType(.float64, [2, 3]), TensorType(.float64, [3])]),

@@ -94,6 +94,39 @@ struct ComparisonTests {
     #expect((try result.row("r1").sensitivity?.aloneSQNR ?? 0) > 20)
   }
 
+  /// What absorption moved into the next bias is no error, behind scaled channels too.
+  @Test func absorbedBiasesAreMovedBack() throws {
+    var float = try convolutions(seed: 9)
+    func edit(_ graph: inout Graph, _ name: String, _ change: (Int, Float) -> Float) throws {
+      let id = try #require(graph.tensor(named: name))
+      let constant = try #require(graph[id].constant)
+      graph[id].constant = Constant(
+        constant.floats().enumerated().map { change($0.offset, $0.element) }, shape: constant.type.shape)
+    }
+    // So high that Relu cuts nothing, after absorption neither.
+    try edit(&float, "b1") { $1 + 20 + Float($0) }
+    var moved = float
+    let (scales, shifts): ([Float], [Float]) = ([2, 0.5, 4, 0.25], [24, 5, 30, 0])
+    try edit(&moved, "w1") { $1 * scales[$0 % 4] }
+    try edit(&moved, "b1") { $1 * scales[$0] - shifts[$0] }
+    try edit(&moved, "w2") { $1 / scales[$0 / 5] }
+    let weights = try #require(moved.tensor(named: "w2").flatMap { moved[$0].constant }).floats()
+    let added = (0..<5).map { o in (0..<4).reduce(Float(0)) { $0 + weights[$1 * 5 + o] * shifts[$1] } }
+    try edit(&moved, "b2") { $1 + added[$0] }
+    moved.channelScales = ["r1": scales]
+    moved.channelShifts = ["r1": shifts, "b1": shifts, "b2": added.map { -$0 }]
+    let found = try measure(float, moved)
+    for row in found.tensors { #expect(try found.errors(row.name, .atOnce).sqnr > 90, "\(row.name)") }
+    for row in found.parameters { #expect((row.errors?.sqnr ?? 0) > 90, "\(row.name)") }
+    let fixed = try quantized(moved, samples(moved)).materialized()
+    let result = try measure(float, fixed) { $0.sensitivity = true }
+    for view in ComparisonView.allCases { #expect(try result.errors("r1", view).sqnr > 35, "\(view)") }
+    #expect((try result.row("r1").sensitivity?.aloneSQNR ?? 0) > 20)
+    var forgotten = fixed
+    forgotten.channelShifts = [:]
+    #expect(try measure(float, forgotten).errors("r1", .atOnce).sqnr < 10)
+  }
+
   /// Channels that the container does not compute count as lost, unless they are constant in the reference.
   @Test(arguments: [true, false]) func removedChannels(isConstant: Bool) throws {
     var float = try convolutions(seed: 6)

@@ -127,6 +127,15 @@ private func problem(
     #expect(problem(folder.path + "/model.onnx")?.code == "onnx-damaged")
   }
 
+  /// "All of them" is written as the largest integer, which no Float holds.
+  @Test func mostBoxesAreAllBoxes() throws {
+    let graph = try ONNXImporter.load(path: Fixtures.path("../fuzz/found/most-boxes-2-63.onnx")).graph
+    let gather = try #require(graph.nodes.last { $0.op.typeName == "Gather" })
+    let rows = try #require(gather.inputs[1].flatMap { graph[$0].constant })
+    // The better of two alike, then the one that overlaps none.
+    #expect(rows.integers() == [1, 2])
+  }
+
   @Test func linkOutOfTheFolderIsRefused() throws {
     let folder = try TemporaryFolder()
     let source = Fixtures.path("external_data")

@@ -345,4 +345,37 @@ import Testing
     let preview = try previewedEncodings(network, options: QuantizerOptions()).graph
     #expect(try preview.find("t").encodingSource == .spread && preview.find("y").state == .open)
   }
+
+  /// Coordinates and boxes stay float, through what moves them and what is added to them; layers with weights,
+  /// outputs and what others read as codes do not.
+  @Test func operandsThatAreNeverQuantized() throws {
+    let text = """
+      graph "g" {
+        input %x: float32[1, 4, 4, 2]
+        input %raw: float32[6, 5]
+        input %place: float32[1, 2, 2, 2]
+        input %both: float32[1, 2, 2, 2]
+        const %shift: float32[1] = [0.1]
+        const %w: float32[1, 1, 2, 2] = [1, 2, 3, 4]
+        %boxes: float32[3, 5] = StridedSlice(%raw) {begin: [0, 0], size: [3, 5], step: [1, 1]} "cut"
+        %p: float32[3, 2, 2, 2] = MaxRoiPool(%x, %boxes) {size: [2, 2], spatial_scale: 1f} "pool"
+        %moved: float32[1, 2, 2, 2] = ElementWiseAdd(%place, %shift) "move"
+        %s: float32[1, 2, 2, 2] = GridSample(%x, %moved) {mode: "linear", padding_mode: "zeros", align_corners: false} "s"
+        %c: float32[1, 4, 4, 2] = Conv2d(%x, %w) {stride: [1, 1], pad_amount: [0, 0, 0, 0], dilation: [1, 1], group: 1} "c"
+        %t: float32[1, 4, 4, 2] = GridSample(%x, %c) {mode: "linear", padding_mode: "zeros", align_corners: false} "t"
+        %u: float32[1, 2, 2, 2] = GridSample(%x, %both) {mode: "linear", padding_mode: "zeros", align_corners: false} "u"
+        %v: float32[1, 2, 2, 2] = ElementWiseAdd(%both, %s) "v"
+        output %p
+        output %s
+        output %t
+        output %u
+        output %v
+      }
+      """
+    let result = try annotated(try graph(text))
+    let floats = result.graph.tensors.filter { $0.constant == nil && $0.state == .float }.map(\.name)
+    #expect(floats.sorted() == ["boxes", "moved", "place", "raw"])
+    #expect(result.notes.contains { $0.code == "float-operands" && $0.message.hasPrefix("4 tensors stay float") })
+    #expect(try result.materialized().verify().isEmpty)
+  }
 }

@@ -260,6 +260,15 @@ import Testing
     let absorbed = try #require(equal.tensor(named: "b"))
     let moved = try #require(equal[absorbed].constant).floats()[0]
     #expect(abs(Double(moved) - 3 * scale) < 1e-3 * scale)
+    // What was taken away is noted where it was, and where it went.
+    for name in ["c", "r", "b"] {
+      let shifts = try #require(equal.channelShifts[name], "\(name)")
+      #expect(abs(Double(shifts[0]) - 7 * scale) < 1e-3 * scale && shifts[1] == 0, "\(name)")
+    }
+    let absorber = try #require(equal.tensor(named: "d"))
+    let taken = try #require(equal[absorber].constant).floats()
+    let noted = try #require(equal.channelShifts["d"])
+    #expect(taken.contains { $0 != 0 } && zip(taken, noted).allSatisfy { abs($0 + $1) < 1e-5 })
     var missing = graph
     missing.batchNorms = [:]
     let notes = try equalized(missing, { $0.absorption = .on }, withSamples: false).notes

@@ -1,6 +1,6 @@
 import IR
 import Operators
-import Runtime
+@testable import Runtime
 import Synchronization
 import Testing
 
@@ -88,6 +88,30 @@ enum Network: String, CaseIterable, Sendable {
     let worker = try fast.prepare(maker.graph, options: PlanOptions()).makeWorker()
     let expected = try ReferenceBackend().prepare(maker.graph, options: PlanOptions()).makeWorker().run(inputs)[0]
     for _ in 0..<3 { #expect(relativeDifference(expected, try worker.run(inputs)[0]) < 1e-5) }
+  }
+
+  /// Layers that share weights share what is packed of them; memory that this gives back is cleared before it is
+  /// cut again, as its next owner takes it for zeros.
+  @Test func sharedWeightsArePackedOnce() throws {
+    var maker = NetworkMaker()
+    let x = maker.input([1, 6, 6, 64])
+    let w = maker.constant([3, 3, 64, 64], scale: 0.1)
+    let y = try maker.add(Conv2d(padAmount: [1, 1, 1, 1]), x, w)
+    maker.graph.outputs = [y]
+    let single = maker.graph
+    let z = try maker.add(Conv2d(padAmount: [1, 1, 1, 1]), y, w)
+    maker.graph.outputs = [z]
+    let inputs = maker.inputs(seed: 8)
+    let expected = try ReferenceBackend().prepare(maker.graph, options: PlanOptions()).makeWorker().run(inputs)[0]
+    for _ in 0..<20 {
+      let plan = try fast.prepare(maker.graph, options: PlanOptions())
+      let memory = try PackedConstant(byteCount: 1 << 17)
+      let bytes = UnsafeRawBufferPointer(start: memory.address, count: memory.byteCount)
+      #expect(bytes.allSatisfy { $0 == 0 })
+      #expect(relativeDifference(expected, try plan.makeWorker().run(inputs)[0]) < 1e-5)
+      let weights = try fast.prepare(single, options: PlanOptions())
+      #expect(plan.constantBytes <= max(weights.constantBytes, 1 << 10) + (1 << 18))
+    }
   }
 
   @Test func fusesWhatItMay() throws {

@@ -199,4 +199,65 @@ struct MainJobTests {
       ofItemAtPath: "\(folder.path)/odd #$% name.raw")
     #expect(try !isUpToDate())
   }
+
+  /// The container is written last: where another output fails there is none. What was observed stays.
+  @Test(arguments: [("qquantize", true), ("qconvert", false), ("qconvert", true)])
+  func theContainerComesLast(program: String, calibrates: Bool) throws {
+    try folder.write(try calibrationLines().prefix(3).joined(separator: "\n"), "few.txt")
+    let input = program == "qconvert" ? "\(digits)/digits.onnx" : "digits.dlc"
+    let words = calibrates ? ["-l", "few.txt", "--save_stats", "s.stats", "--report", "r.json"] : []
+    let before = folder.names
+    let run = try ToolRun(program, ["-i", input, "-o", "o.dlc", "--depfile", "/dev/full"] + words, in: folder)
+    #expect(run.status == 73, "\(run.errors)")
+    #expect(folder.names == (before + (calibrates ? ["r.json", "s.stats"] : [])).sorted())
+  }
+
+  /// A list may come through a pipe.
+  @Test func listsComeThroughPipes() throws {
+    let lines = try calibrationLines().prefix(3).joined(separator: "\n") + "\n"
+    try folder.write(lines, "few.txt")
+    try folder.run("qquantize", "-i", "digits.dlc", "-l", "few.txt", "-o", "a.dlc")
+    #expect(mkfifo("\(folder.path)/pipe", 0o600) == 0)
+    let path = "\(folder.path)/pipe"
+    let writer = Thread {
+      guard let handle = FileHandle(forWritingAtPath: path) else { return }
+      try? handle.write(contentsOf: Data(lines.utf8))
+      try? handle.close()
+    }
+    writer.start()
+    try folder.run("qquantize", "-i", "digits.dlc", "-l", "pipe", "-o", "b.dlc")
+    #expect(try folder.data("a.dlc") == folder.data("b.dlc"))
+  }
+
+  /// Whole networks through all programs, against what ONNX Runtime gives: least signal to noise in dB.
+  @Test(arguments: [("max_roi_pool", 30.0), ("shared_weights", 27.0)], ["onednn", "integer", "integer-reference"])
+  func wholeNetworks(network: (name: String, least: Double), backend: String) throws {
+    let source = URL(filePath: digits).deletingLastPathComponent().appending(path: "whole/\(network.name)").path
+    func floats(_ path: String) throws -> [Float] {
+      try Data(contentsOf: URL(filePath: path)).withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
+    }
+    func worst(_ container: String) throws -> Double {
+      let run = try ToolRun(
+        "qrun", ["execute", container, "-l", "\(source)/list.txt", "--output_dir", "out", "--backend", backend],
+        in: folder)
+      try #require(run.status == 0, "\(run.errors)")
+      var worst = Double.infinity
+      for sample in 0..<4 {
+        let (expected, found) = (
+          try floats("\(source)/y\(sample).expected"), try floats("\(folder.path)/out/Result_\(sample)/y.raw")
+        )
+        try #require(expected.count == found.count)
+        let signal = expected.reduce(0.0) { $0 + Double($1 * $1) }
+        let noise = zip(expected, found).reduce(0.0) { $0 + Double(($1.0 - $1.1) * ($1.0 - $1.1)) }
+        worst = min(worst, 10 * log10(signal / noise))
+      }
+      return worst
+    }
+    try folder.run("qconvert", "-i", "\(source)/model.onnx", "-o", "w.dlc")
+    try folder.run(
+      "qquantize", "-i", "w.dlc", "-l", "\(source)/list.txt", "-o", "wq.dlc", "--bias_bw", "32",
+      "--use_per_channel_quantization")
+    #expect(try worst("w.dlc") > 100)
+    #expect(try worst("wq.dlc") > network.least)
+  }
 }

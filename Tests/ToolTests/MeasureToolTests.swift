@@ -226,4 +226,47 @@ struct MeasureToolTests {
       #expect(run.status == status && run.errors.contains(message), "\(words): \(run.errors)")
     }
   }
+
+  /// A dry run counts what would run.
+  @Test(arguments: [
+    ([], "12 samples, 1 tensor to write\n"), (["--num_inferences", "12"], "12 samples, 1 tensor to write\n"),
+    (["--num_inferences", "30"], "12 samples, 1 tensor to write, 30 runs\n"),
+    (["--num_inferences", "5"], "1 tensor to write, 5 runs: results of the first 5 samples\n"),
+    (["--duration", "0.5"], "1 tensor to write, runs for 0.5 s\n"),
+  ])
+  func dryRunCounts(words: [String], says: String) throws {
+    let run = try ToolRun(
+      "qrun", ["execute", "q.dlc", "-l", "few.txt", "--output_dir", "dry", "--dry_run"] + words, in: folder)
+    #expect(run.status == 0 && run.output.hasSuffix(says), "\(run.output)")
+    #expect(!folder.names.contains("dry"))
+  }
+
+  /// A float16 container is a reference, whose rounding is no error.
+  @Test func halfPrecisionIsAReference() throws {
+    try folder.run("qconvert", "-i", "\(ToolRun.digits)/digits.onnx", "-o", "h.dlc", "--float_bw", "16")
+    func errors(_ container: String) throws -> [[String: Any]] {
+      let run = try compare(container, "-l", "few.txt", "--against", "h.dlc", "--json", "--views", "at-once")
+      try #require(run.status == 0, "\(run.errors)")
+      let rows = try #require(try document(run.output)["tensors"] as? [[String: Any]])
+      return rows.compactMap { $0["at_once"] as? [String: Any] }
+    }
+    func largest(_ container: String) throws -> Double {
+      let rows = try errors(container)
+      try #require(rows.count > 5)
+      return rows.compactMap { $0["mse"] as? Double }.max() ?? .nan
+    }
+    #expect(try largest("h.dlc") == 0)
+    let float = try largest("d.dlc")
+    #expect(float > 0 && float < 1e-4)
+    #expect(try largest("q.dlc") > 10 * float)
+    let evaluated = try ToolRun(
+      "qrun",
+      [
+        "evaluate", "h.dlc", "q.dlc", "-l", "\(ToolRun.digits)/test.txt", "--labels",
+        "\(ToolRun.digits)/test_labels.txt",
+      ], in: folder)
+    #expect(evaluated.status == 0, "\(evaluated.errors)")
+    let refused = try compare("d.dlc", "-l", "few.txt", "--against", "q.dlc")
+    #expect(refused.status == 1 && refused.errors.contains("the reference is quantized itself"))
+  }
 }

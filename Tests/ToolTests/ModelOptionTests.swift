@@ -41,8 +41,39 @@ struct ModelOptionTests {
     #expect(try outputs("c.dlc", planes(fed.reversed())) != outputs("plain.dlc", planes([0, 1, 2])))
   }
 
+  /// Camera images: what the conversion in front gives is what the model takes, in either layout of the model.
+  @Test(arguments: ["nv12", "nv21"], [("rgb", false), ("bgr", false), ("bgr", true)])
+  func planes(fed: String, taken: (colors: String, isLast: Bool)) throws {
+    let model = "\(ToolRun.minimal)/conv_depthwise_strided/model.onnx"  // x [1, 3, 8, 8]
+    let luma = (0..<64).map { Float(($0 * 5) % 256) }
+    let (blue, red) = ((0..<16).map { Float($0 * 16) }, (0..<16).map { Float(255 - $0 * 9) })
+    var colors: [[Float]] = [[], [], []]
+    for place in 0..<64 {
+      let pair = place / 16 * 4 + place % 8 / 2
+      let (y, u, v) = (1.164 * (luma[place] - 16), blue[pair] - 128, red[pair] - 128)
+      for (color, value) in [y + 1.596 * v, y - 0.391 * u - 0.813 * v, y + 2.018 * u].enumerated() {
+        colors[color].append(min(max(value, 0), 255))
+      }
+    }
+    let chroma = zip(blue, red).flatMap { fed == "nv12" ? [$0, $1] : [$1, $0] }
+    try folder.run("qconvert", "-i", model, "-o", "plain.dlc")
+    let expected = try outputs("plain.dlc", Array((taken.colors == "rgb" ? colors : colors.reversed()).joined()))
+    try folder.run("qconvert", "-i", model, "-o", "c.dlc", "-e", "x", fed, taken.colors)
+    #expect(try folder.run("qinspect", "info", "c.dlc").output.contains("float32[1, 96]"))
+    let found = try outputs("c.dlc", luma + chroma)
+    #expect(expected.count == found.count && zip(expected, found).allSatisfy { abs($0 - $1) < 1e-3 * (1 + abs($0)) })
+    if taken.isLast {
+      // The same network whose input is channel-last needs no Transpose behind the conversion.
+      try folder.run("qinspect", "export", "c.dlc", "--onnx", "c.onnx")
+      try folder.run("qconvert", "-i", "c.onnx", "-o", "again.dlc")
+      let again = try outputs("again.dlc", luma + chroma)
+      #expect(zip(found, again).allSatisfy { abs($0 - $1) < 1e-3 * (1 + abs($0)) })
+    }
+  }
+
   @Test(arguments: [
-    ("-e x nv12", 64, "nv12 cannot become bgr"), ("-e x pink", 64, "not 'x pink'"), ("-e x", 64, "not 'x'"),
+    ("-e x nv12", 64, "sizes must be even"), ("-e x nv12 rgba", 64, "nv12 cannot become rgba"),
+    ("-e x pink", 64, "not 'x pink'"), ("-e x", 64, "not 'x'"),
     ("-e y rgb", 64, "no input y"), ("-e x bgr --warnings-as-errors", 1, "leaves input x as it is"),
     ("-e x rgb --source_model_input_layout x NHWC", 64, "no image of three channels"),
   ])

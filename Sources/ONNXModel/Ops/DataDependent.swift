@@ -102,7 +102,7 @@ extension ONNXTranslation {
         "boxes or scores that are computed from an input (how many stay depends on them)",
         hint: "end the network before this operator")
     }
-    let most = try context.number(2, "the number of boxes").map { Int(max($0, 0)) } ?? 0
+    let most = try context.integers(2, "the number of boxes")?.first.map { max($0, 0) } ?? 0
     let overlap = try context.number(3, "the threshold of overlap") ?? 0
     let least = try context.number(4, "the threshold of scores")
     let count = boxes.shape[1]

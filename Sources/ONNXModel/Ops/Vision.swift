@@ -29,7 +29,8 @@ extension ONNXTranslation {
       throw context.invalid("kernel_shape \(kernel) differs from the weights' \(weight.type)")
     }
     guard parts > 0, x.shape[1] > 0, x.shape[1] % parts == 0, sizes.allSatisfy({ $0 > 0 }),
-      offset.shape[0] == x.shape[0], offset.shape[1] == 2 * parts * kernel[0] * kernel[1],
+      offset.shape[0] == x.shape[0], offset.shape[1] % (2 * parts) == 0,
+      offset.shape[1] / (2 * parts) == kernel[0] * kernel[1],
       places == (0..<2).map({ window.count($0, of: sizes[$0]) })
     else { throw context.invalid("offsets \(offset.type) do not fit \(x.type)") }
     let taps = [places[0] * kernel[0], places[1] * kernel[1]]
