@@ -38,14 +38,13 @@ INLINE float hard_swish(float x) {
 
 enum { wide_line = 512 };
 
-/// Totals of some columns as floats, rounded once: whole doubles below 2^53 are exact.
-INLINE void total(const qint_wide_sums *how, ptrdiff_t row, ptrdiff_t columns, ptrdiff_t first, ptrdiff_t count,
-                  int split, int planes, float *restrict out) {
-  const ptrdiff_t at = row * columns + first;
-  const int32_t *restrict low = how->low + at, *restrict low_rest = split ? how->low_rest + at : NULL;
-  const int32_t *restrict high = planes ? how->high + at : NULL;
-  const int32_t *restrict high_rest = planes && split ? how->high_rest + at : NULL;
-  const double factor = (double)how->factor, *restrict bias = how->bias + first;
+/// `count` totals from `start` on as floats, rounded once: whole doubles below 2^53 are exact.
+INLINE void totals(const qint_wide_sums *how, ptrdiff_t start, ptrdiff_t count, const double *restrict bias, int split,
+                   int planes, float *restrict out) {
+  const int32_t *restrict low = how->low + start, *restrict low_rest = split ? how->low_rest + start : NULL;
+  const int32_t *restrict high = planes ? how->high + start : NULL;
+  const int32_t *restrict high_rest = planes && split ? how->high_rest + start : NULL;
+  const double factor = (double)how->factor;
   for (ptrdiff_t i = 0; i < count; i++) {
     double sum = (double)low[i];
     if (split) {
@@ -62,50 +61,106 @@ INLINE void total(const qint_wide_sums *how, ptrdiff_t row, ptrdiff_t columns, p
   }
 }
 
-CLONES void qint_requantize_wide(const qint_wide_sums *how, ptrdiff_t rows, ptrdiff_t columns, uint16_t *words,
-                                 uint8_t *bytes) {
+/// Numbers `start` to `start + count` (wide_line at most) of all rows, whose constants begin at `bias`, `scales` and
+/// `slopes`.
+INLINE void requantize_line(const qint_wide_sums *how, ptrdiff_t start, ptrdiff_t count, const double *restrict bias,
+                            const float *restrict scales, const float *restrict slopes, uint16_t *words,
+                            uint8_t *bytes) {
   const float zero_point = how->zero_point, low = how->low_code, high = how->high_code, step = how->step;
   float line[wide_line];
+  if (how->high == NULL) {
+    if (how->low_rest == NULL) {
+      totals(how, start, count, bias, 0, 0, line);
+    } else {
+      totals(how, start, count, bias, 1, 0, line);
+    }
+  } else if (how->low_rest == NULL) {
+    totals(how, start, count, bias, 0, 1, line);
+  } else {
+    totals(how, start, count, bias, 1, 1, line);
+  }
+  for (ptrdiff_t i = 0; i < count; i++) {
+    line[i] *= scales[i];
+  }
+  if (slopes != NULL) {
+    for (ptrdiff_t i = 0; i < count; i++) {
+      line[i] = line[i] < 0.0f ? slopes[i] * line[i] : line[i];
+    }
+  }
+  if (step != 0.0f) {
+    for (ptrdiff_t i = 0; i < count; i++) {
+      line[i] = hard_swish(line[i]) / step;
+    }
+  }
+  if (words != NULL) {
+    uint16_t *restrict to = words + start;
+    for (ptrdiff_t i = 0; i < count; i++) {
+      to[i] = (uint16_t)rounded(line[i] + zero_point, low, high);
+    }
+  } else if (bytes != NULL) {
+    uint8_t *restrict to = bytes + start;
+    for (ptrdiff_t i = 0; i < count; i++) {
+      to[i] = (uint8_t)rounded(line[i] + zero_point, low, high);
+    }
+  }
+}
+
+CLONES void qint_requantize_wide(const qint_wide_sums *how, ptrdiff_t rows, ptrdiff_t columns, uint16_t *words,
+                                 uint8_t *bytes) {
+  if (columns <= wide_line / 2) {
+    // Short rows are taken together, with constants for each of them.
+    double bias[wide_line];
+    float scales[wide_line], slopes[wide_line];
+    const ptrdiff_t together = wide_line / columns * columns, all = rows * columns;
+    for (ptrdiff_t i = 0; i < together; i++) {
+      bias[i] = how->bias[i % columns];
+      scales[i] = how->scales[i % columns];
+      slopes[i] = how->slopes == NULL ? 0.0f : how->slopes[i % columns];
+    }
+    for (ptrdiff_t start = 0; start < all; start += together) {
+      requantize_line(how, start, all - start < together ? all - start : together, bias, scales,
+                      how->slopes == NULL ? NULL : slopes, words, bytes);
+    }
+    return;
+  }
   for (ptrdiff_t row = 0; row < rows; row++) {
     for (ptrdiff_t first = 0; first < columns; first += wide_line) {
-      const ptrdiff_t count = columns - first < wide_line ? columns - first : wide_line;
-      if (how->high == NULL) {
-        if (how->low_rest == NULL) {
-          total(how, row, columns, first, count, 0, 0, line);
-        } else {
-          total(how, row, columns, first, count, 1, 0, line);
-        }
-      } else if (how->low_rest == NULL) {
-        total(how, row, columns, first, count, 0, 1, line);
-      } else {
-        total(how, row, columns, first, count, 1, 1, line);
-      }
-      const float *restrict scales = how->scales + first;
-      for (ptrdiff_t i = 0; i < count; i++) {
-        line[i] *= scales[i];
-      }
-      if (how->slopes != NULL) {
-        const float *restrict slopes = how->slopes + first;
-        for (ptrdiff_t i = 0; i < count; i++) {
-          line[i] = line[i] < 0.0f ? slopes[i] * line[i] : line[i];
+      requantize_line(how, row * columns + first, columns - first < wide_line ? columns - first : wide_line,
+                      how->bias + first, how->scales + first, how->slopes == NULL ? NULL : how->slopes + first, words,
+                      bytes);
+    }
+  }
+}
+
+/// Blocks whose rows and columns both stay in the first cache.
+INLINE void transpose(const uint16_t *restrict in, ptrdiff_t rows, ptrdiff_t columns, uint16_t *restrict out) {
+  enum { block = 32 };
+  for (ptrdiff_t first = 0; first < columns; first += block) {
+    const ptrdiff_t end = columns - first < block ? columns : first + block;
+    for (ptrdiff_t start = 0; start < rows; start += block) {
+      const ptrdiff_t last = rows - start < block ? rows : start + block;
+      for (ptrdiff_t c = first; c < end; c++) {
+        for (ptrdiff_t r = start; r < last; r++) {
+          out[c * rows + r] = in[r * columns + c];
         }
       }
-      if (step != 0.0f) {
-        for (ptrdiff_t i = 0; i < count; i++) {
-          line[i] = hard_swish(line[i]) / step;
-        }
+    }
+  }
+}
+
+CLONES void qint_transpose_words(const uint16_t *in, ptrdiff_t count, ptrdiff_t rows, ptrdiff_t columns,
+                                 uint16_t *out) {
+  for (ptrdiff_t i = 0; i < count; i++) {
+    const uint16_t *restrict from = in + i * rows * columns;
+    uint16_t *restrict to = out + i * rows * columns;
+    if (rows == 3) {  // colour planes
+      for (ptrdiff_t c = 0; c < columns; c++) {
+        to[3 * c] = from[c];
+        to[3 * c + 1] = from[columns + c];
+        to[3 * c + 2] = from[2 * columns + c];
       }
-      if (words != NULL) {
-        uint16_t *restrict to = words + row * columns + first;
-        for (ptrdiff_t i = 0; i < count; i++) {
-          to[i] = (uint16_t)rounded(line[i] + zero_point, low, high);
-        }
-      } else if (bytes != NULL) {
-        uint8_t *restrict to = bytes + row * columns + first;
-        for (ptrdiff_t i = 0; i < count; i++) {
-          to[i] = (uint8_t)rounded(line[i] + zero_point, low, high);
-        }
-      }
+    } else {
+      transpose(from, rows, columns, to);
     }
   }
 }

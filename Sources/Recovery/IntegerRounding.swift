@@ -11,22 +11,28 @@ import IR
 /// standstill. Rows do not depend on one another, so the result is the same for any number of threads.
 struct IntegerRounding {
   private let matrix: WeightMatrix
-  /// Where rows of different groups have different inputs.
+  /// Where factors are made when they are needed.
   private let covariance: InputCovariance?
   private let damping: Double
   private let jobs: Int
-  /// Where all rows have the same inputs.
-  private let shared: Factor?
+  /// One a group, where pieces of a group share it and all of them take no more than 256 MB.
+  private let shared: [Factor]
   /// Rows handled by one piece of work.
   private let piece: Int
 
   init(matrix: WeightMatrix, covariance: InputCovariance, damping: Double, jobs: Int) {
     (self.matrix, self.damping, self.jobs) = (matrix, damping, jobs)
-    self.covariance = matrix.groups == 1 ? nil : covariance
+    let (depth, groups) = (matrix.depth, matrix.groups)
     piece = max(1, min(16, matrix.rows))
+    let isShared = groups == 1 || (matrix.rows > piece && groups * depth * depth * 6 <= 256 << 20)
+    // Large ones are made by all threads together.
+    let (outside, inside) = depth > 512 ? (1, jobs) : (jobs, 1)
     shared =
-      matrix.groups == 1
-      ? Factor(covariance.matrix(0), depth: matrix.depth, damping: damping, jobs: jobs) : nil
+      isShared
+      ? parallelMap(groups, jobs: outside) {
+        Factor(covariance.matrix($0), depth: depth, damping: damping, jobs: inside)
+      } : []
+    self.covariance = isShared ? nil : covariance
   }
 
   /// The weights, [group][row][depth], moved towards those that meet the float outputs best on quantized
@@ -46,14 +52,25 @@ struct IntegerRounding {
   private func inPieces(_ body: @Sendable (Factor, Int, Range<Int>) -> [Float]) -> [Float] {
     let rows = matrix.rows
     let pieces = (rows + piece - 1) / piece
-    let found = parallelMap(matrix.groups * pieces, jobs: jobs) { index -> [Float] in
-      let (group, part) = (index / pieces, index % pieces)
+    @Sendable func run(_ factor: Factor, _ group: Int, _ part: Int) -> [Float] {
       let first = group * rows + part * piece
-      let own = covariance.map { Factor($0.matrix(group), depth: matrix.depth, damping: damping, jobs: 1) }
-      guard let factor = shared ?? own else { return [] }
       return body(factor, group, first..<min(first + piece, (group + 1) * rows))
     }
-    return found.flatMap { $0 }
+    guard let covariance else {
+      return parallelMap(matrix.groups * pieces, jobs: jobs) { index -> [Float] in
+        run(shared[index / pieces], index / pieces, index % pieces)
+      }.flatMap { $0 }
+    }
+    @Sendable func factor(_ group: Int, _ jobs: Int) -> Factor {
+      Factor(covariance.matrix(group), depth: matrix.depth, damping: damping, jobs: jobs)
+    }
+    guard pieces > 1 else {
+      return parallelMap(matrix.groups, jobs: jobs) { run(factor($0, 1), $0, 0) }.flatMap { $0 }
+    }
+    return (0..<matrix.groups).flatMap { group -> [Float] in
+      let own = factor(group, jobs)
+      return parallelMap(pieces, jobs: jobs) { run(own, group, $0) }.flatMap { $0 }
+    }
   }
 
   /// What is needed of H for rounding the rows of a group.

@@ -164,6 +164,9 @@ typedef struct qint_wide_sums {
 void qint_requantize_wide(const qint_wide_sums *how, ptrdiff_t rows, ptrdiff_t columns, uint16_t *QINT_NULLABLE words,
                           uint8_t *QINT_NULLABLE bytes);
 
+/// As qint_transpose.
+void qint_transpose_words(const uint16_t *in, ptrdiff_t count, ptrdiff_t rows, ptrdiff_t columns, uint16_t *out);
+
 /// As qint_limit_rows.
 void qint_limit_words(uint16_t *words, const uint16_t *bounds, ptrdiff_t rows, ptrdiff_t columns);
 

@@ -28,10 +28,13 @@ struct IntegerMovement: IntegerOperation {
   }
 
   func fastKernel() -> FastIntegerKernel {
-    if outputs.contains(where: { $0.element == .uint16 }) { return .kernel(MovementKernel(operation: self)) }
-    if let transpose = op as? Transpose, let kernel = TransposeCodesKernel(inputShape, transpose, tables[0]) {
+    let isWide = outputs.contains { $0.element == .uint16 }
+    if let transpose = op as? Transpose,
+      let kernel = TransposeCodesKernel(inputShape, transpose, tables[0], isWide: isWide)
+    {
       return .kernel(kernel)
     }
+    if isWide { return .kernel(MovementKernel(operation: self)) }
     guard tables.count == 1, outputs.count == 1, let map = MovementMap(self) else {
       return needsFloats ? .plain("the tensor is too large for a map") : .kernel(MovementKernel(operation: self))
     }
@@ -107,10 +110,11 @@ struct TransposeCodesKernel: Kernel {
   let rows: Int
   let columns: Int
   let table: [UInt8]?
-  var name: String { table == nil ? "int8 transpose" : "int8 transpose, table" }
+  let isWide: Bool
+  var name: String { "\(isWide ? "int16" : "int8") transpose\(table == nil ? "" : ", table")" }
 
   /// nil for other permutations.
-  init?(_ shape: [Int], _ op: Transpose, _ table: [UInt8]?) {
+  init?(_ shape: [Int], _ op: Transpose, _ table: [UInt8]?, isWide: Bool) {
     let simple = simplifiedPermutation(shape: shape, permutation: op.perm)
     switch simple.permutation {
     case [1, 0]: (count, rows, columns) = (1, simple.shape[0], simple.shape[1])
@@ -118,11 +122,15 @@ struct TransposeCodesKernel: Kernel {
     default: return nil
     }
     self.table = table
+    self.isWide = isWide
   }
 
   func run(
     _ inputs: [TensorView?], _ outputs: [MutableTensorView], _ context: KernelContext
   ) throws(Diagnostic) {
+    if isWide, let x = words(inputs[0]), let y = words(outputs[0]) {
+      return qint_transpose_words(x, count, rows, columns, y)
+    }
     guard let x = bytes(inputs[0]), let y = bytes(outputs[0]) else { return }
     qint_transpose(x, count, rows, columns, y)
     if let table { qint_look_up(table, y, outputs[0].type.count, y) }

@@ -50,7 +50,7 @@ extension PackedIntegerKernel {
   /// nil where the processor, the operation or its sizes are none for this kernel.
   init?(_ operation: IntegerAccumulation) throws(Diagnostic) {
     guard Double(operation.reach) * Double(operation.scales.max() ?? 0) < 0x1p30,
-      let tiles = try PackedTiles(operation)
+      let tiles = try PackedTiles(operation, leastEfficiency: PackedWindow.leastEfficiency)
     else { return nil }
     self.tiles = tiles
     bias = tiles.spread(operation.foldedBias)
@@ -73,7 +73,7 @@ struct PackedTiles: Sendable {
   private let places: [Int]
 
   /// nil where the processor, the form, the weights or the sizes are none for the tiles.
-  init?(_ operation: IntegerAccumulation) throws(Diagnostic) {
+  init?(_ operation: IntegerAccumulation, leastEfficiency: Double) throws(Diagnostic) {
     guard PackedIntegerKernel.isAvailable, case .none = operation.curve else { return nil }
     let geometry: WindowGeometry
     switch operation.form {
@@ -86,7 +86,7 @@ struct PackedTiles: Sendable {
     }
     guard operation.weights.allSatisfy({ -128...127 ~= $0 }),
       PackedWindow.efficiency(input: operation.input, output: operation.output, window: geometry)
-        >= PackedWindow.leastEfficiency,
+        >= leastEfficiency,
       let window = PackedWindow(
         input: operation.input, output: operation.output, window: geometry)
     else { return nil }

@@ -86,15 +86,17 @@ struct WideTilesKernel: Kernel {
   var constantBytes: Int { tiles.weights.byteCount + 8 * bias.count + 4 * scales.count }
   private var plain: Int { operation.sums.input.reduce(1, *) }
   var temporaries: [Int] {
-    // Whole groups of bytes are read behind the last pixel of a plane.
     [2 * plain] + (tiles.window.copy.map { [2 * $0.count] } ?? [])
   }
 
+  /// What else there is goes over input and sums twice: tiles pay where most of what they compute is in vain.
+  private static let leastEfficiency = 0.15
+
   /// nil where the tiles do not take the operation.
   init?(_ operation: WideAccumulation) throws(Diagnostic) {
-    guard operation.inputGrid.isWide, operation.sums.grid.isWide, let tiles = try PackedTiles(operation.sums) else {
-      return nil
-    }
+    guard operation.inputGrid.isWide, operation.sums.grid.isWide,
+      let tiles = try PackedTiles(operation.sums, leastEfficiency: Self.leastEfficiency)
+    else { return nil }
     (self.operation, self.tiles) = (operation, tiles)
     bias = tiles.spread(operation.foldedBias)
     let all = operation.sums.scales
