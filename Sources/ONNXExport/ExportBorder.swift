@@ -6,6 +6,7 @@ extension ExportSession {
     let tensor = graph[id]
     result.inputs.append(ExportedValue(name: tensor.name, type: type(id)))
     places[id] = Place(name: tensor.name, layout: plainLayout(id))
+    if isHalf(id) { roundToHalf(id, tensor.name, plainLayout(id), into: names.unique(tensor.name + "_rounded")) }
     guard isQuantized(id), let encoding = tensor.encoding else { return }
     let value = names.unique(tensor.name + "_dequantized")
     do {

@@ -14,10 +14,10 @@ extension ExportSession {
       && !fused.contains(id)
   }
 
-  /// There and back by Cast.
-  func roundToHalf(_ id: TensorID, _ raw: String, _ layout: [Int]) {
+  /// There and back by Cast, into the tensor's own name or another one.
+  func roundToHalf(_ id: TensorID, _ raw: String, _ layout: [Int], into given: String? = nil) {
     let half = names.unique(graph[id].name + "_float16")
-    let name = valueName(id, layout)
+    let name = given ?? valueName(id, layout)
     append("Cast", [raw], [("to", .int(Int(DataType.float16.onnxCode)))], outputs: [half], name: half)
     append(
       "Cast", [half], [("to", .int(Int(DataType.float32.onnxCode)))], outputs: [name],

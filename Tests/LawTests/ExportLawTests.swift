@@ -37,6 +37,28 @@ struct ExportLaws {
     #expect(try run(imported, inputs)[0].array(of: Int64.self) == [stored, 1, 2, stored])
   }
 
+  /// A float16 input takes float values as qrun does: rounded.
+  @Test func halfInputsAreRounded() throws {
+    var graph = Graph(name: "g")
+    let type = TensorType(.float16, [3])
+    let x = graph.add(Tensor(name: "x", type: type))
+    let one = Constant([Float(1)], shape: [1])
+    let k = graph.add(Tensor(name: "k", type: one.type, constant: one))
+    let y = graph.add(Tensor(name: "y", type: type))
+    (graph.inputs, graph.outputs) = ([x], [y])
+    graph.nodes = [Node(name: "sub", op: ElementWiseSubtract(), inputs: [x, k], outputs: [y])]
+    let model = try ONNXExporter.export(graph, as: .float).bytes()
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID()).onnx")
+    defer { try? FileManager.default.removeItem(at: path) }
+    try Data(model.buffer).write(to: path)
+    let imported = try ONNXImporter.load(path: path.path).graph
+    #expect(imported.inputs.map { imported[$0].name } == ["x"])
+    let inputs = [Bytes([Float(1.0004), 2.0007, 3.0011])]
+    let found = try run(imported, inputs)[0].array(of: Float.self)
+    #expect(found == [0, 1, 2.0019531])
+    #expect(try run(graph, inputs)[0].array(of: Float.self) == found)
+  }
+
   @Test("import(export(graph)) evaluates equally", arguments: operatorSamples)
   func importGivesTheSameFunction(_ sample: OperatorSample) throws {
     guard !withoutForm.contains(sample.op.typeName) else { return }
