@@ -9,6 +9,8 @@ struct ChannelMoments: Sendable {
   var squares: [Double]
   var minimum: [Float]
   var maximum: [Float]
+  /// Positions where a channel is zero, which every grid holds.
+  var zeros: [Int]
   /// Positions strictly inside the clamp behind the tensor.
   var inside: [Int]
   let clamp: ClosedRange<Float>?
@@ -16,6 +18,7 @@ struct ChannelMoments: Sendable {
   init(channels: Int, clamp: ClosedRange<Float>? = nil) {
     sum = [Double](repeating: 0, count: channels)
     squares = sum
+    zeros = [Int](repeating: 0, count: channels)
     minimum = [Float](repeating: .infinity, count: channels)
     maximum = [Float](repeating: -.infinity, count: channels)
     inside = [Int](repeating: 0, count: clamp == nil ? 0 : channels)
@@ -47,6 +50,12 @@ struct ChannelMoments: Sendable {
         }
       }
     }
+    zeros.withUnsafeMutableBufferPointer { zeros in
+      for row in 0..<rows {
+        let x = base + row * channels
+        for c in 0..<channels { zeros[c] &+= x[c] == 0 ? 1 : 0 }
+      }
+    }
     guard let clamp else { return }
     let (low, high) = (clamp.lowerBound, clamp.upperBound)
     inside.withUnsafeMutableBufferPointer { inside in
@@ -65,6 +74,7 @@ struct ChannelMoments: Sendable {
       minimum[c] = min(minimum[c], other.minimum[c])
       maximum[c] = max(maximum[c], other.maximum[c])
     }
+    for c in zeros.indices { zeros[c] += other.zeros[c] }
     for c in inside.indices { inside[c] += other.inside[c] }
   }
 
@@ -78,6 +88,9 @@ struct ChannelMoments: Sendable {
       return max(0, squares / number - (sum / number) * (sum / number))
     }
   }
+
+  /// Share of the positions where each channel is not zero.
+  var shareOfNumbers: [Double] { zeros.map { 1 - Double($0) / Double(max(count, 1)) } }
 
   /// Share of the positions strictly inside the clamp, 1 where there is none.
   var shareInside: [Double] {

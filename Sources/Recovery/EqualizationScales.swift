@@ -34,8 +34,11 @@ extension EqualizationSession {
       let weights = ChannelWeights(layer, of: graph)
       let produced = weights?.outputRanges() ?? []
       let consumed = ChannelWeights(layers[boundary.consumer], of: graph)?.inputRanges(channels) ?? []
-      // A channel that never left zero has no noise of its own.
-      let weighed = importance.channels(layer.result, count: channels)
+      // Zeros are exact: a channel has noise where it is not zero, and one that never left zero has none.
+      var weighed = importance.channels(layer.result, count: channels)
+      if let share = moments[layers[boundary.consumer].input]?.shareOfNumbers, share.count == channels {
+        weighed = zip(weighed, share).map(*)
+      }
       return BoundaryNoise(
         low: low, high: high, importance: (0..<channels).map { high[$0] > low[$0] ? weighed[$0] : 0 },
         steps: Double((1 << quantizer.actBitwidth) - 1),

@@ -16,6 +16,11 @@ struct Layer: Sendable {
   let result: TensorID
   /// The last node of the fused pair.
   let lastNode: Int
+  /// Whether `weight` is a recurrence's for its own states: `input` is then what it makes of each step.
+  var readsStates = false
+
+  /// The last node that must run before `input` is known, and one more.
+  var inputEnd: Int { readsStates ? node + 1 : node }
 
   /// The layers of a graph in the order of their nodes.
   static func layers(of graph: Graph) -> [Layer] {
@@ -36,6 +41,23 @@ struct Layer: Sendable {
         // The third operand of a recurrence is another weight.
         bias: node.op.quantization.input(2) == .bias && node.inputs.count > 2 ? node.inputs[2] : nil, output: output,
         result: result, lastNode: last)
+    }
+  }
+}
+
+extension Layer {
+  /// The layers of a graph, and those of recurrences a second time, with the weight that multiplies their states.
+  static func layersWithStates(of graph: Graph) -> [Layer] {
+    layers(of: graph).flatMap { layer -> [Layer] in
+      let node = graph.nodes[layer.node]
+      guard node.inputs.count > 2, let weight = node.inputs[2], graph[weight].constant != nil,
+        graph[weight].type.logical.element == .float32, case .weight = node.op.quantization.input(2),
+        graph[layer.output].type.shape.count == 4
+      else { return [layer] }
+      let states = Layer(
+        node: layer.node, name: layer.name, input: layer.output, weight: weight, bias: nil, output: layer.output,
+        result: layer.output, lastNode: layer.node, readsStates: true)
+      return [layer, states]
     }
   }
 }

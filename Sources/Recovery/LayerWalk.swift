@@ -39,24 +39,32 @@ struct LayerWalk {
     // The float graph keeps four bytes where the other has codes.
     let hasFloat = options.algorithms.contains(.adaround) || follows
     let runner = StageRunner(simulated, samples, simulate: true, limit: hasFloat ? cache / 4 : cache)
-    let layers = Layer.layers(of: quantized).filter { quantized[$0.weight].type.element.isFixedPoint }
+    let layers = Layer.layersWithStates(of: quantized).filter { quantized[$0.weight].type.element.isFixedPoint }
     var floatNodes: [String: Int] = [:]
     for (index, node) in float.nodes.enumerated() { floatNodes[node.name] = floatNodes[node.name] ?? index }
-    let floatLayers = Dictionary(
-      Layer.layers(of: float).map { ($0.node, $0) }, uniquingKeysWith: { first, _ in first })
+    let floatLayers = Dictionary(grouping: Layer.layersWithStates(of: float)) { $0.node }
     let pairs = layers.compactMap { layer in
-      floatNodes[layer.name].flatMap { floatLayers[$0] }.map { (quantized: layer, float: $0) }
+      floatNodes[layer.name].flatMap { floatLayers[$0] }?.first { $0.readsStates == layer.readsStates }
+        .map { (quantized: layer, float: $0) }
     }
     let targets =
       corrects
-      ? try samples.channelMoments(of: pairs.map(\.float.output) + postTargets(pairs.map(\.float)), in: float)
+      ? try samples.channelMoments(
+        of: pairs.filter { !$0.float.readsStates }.map(\.float.output) + postTargets(pairs.map(\.float)), in: float)
       : [:]
     let floatRunner = hasFloat ? StageRunner(float, samples, simulate: false, limit: cache - cache / 4) : nil
+    let readers = float.consumers()
     var updates: [LayerUpdate] = []
     var done = Set<TensorID>()
     for (index, pair) in pairs.enumerated() {
       progress?(pair.float.name, index, pairs.count)
       try Cancellation.check()
+      // Sums of codes have no means of their own: a model quantized at run time multiplies them with scales that
+      // follow the sample.
+      if readers[pair.float.result.index].contains(where: { (float[$0].op as? Cast)?.to.isInteger == true }) {
+        notes.append(note(pair.float, "its results become integers: they are sums of codes"))
+        continue
+      }
       if let update = try known(index, pair.float.name) {
         try apply(update, to: pair.quantized, runner)
         updates.append(update)
@@ -91,7 +99,13 @@ struct LayerWalk {
   }
 
   private func postTargets(_ layers: [Layer]) -> [TensorID] {
-    options.biasMatch == .post ? layers.filter { $0.result != $0.output }.map(\.result) : []
+    layers.filter(matchesBehind).map(\.result)
+  }
+
+  /// Whether means are compared behind the activation. Behind a clamp they move with the bias, the less the more
+  /// positions are cut off; other activations may turn them around, and a mean met there would say nothing.
+  private func matchesBehind(_ layer: Layer) -> Bool {
+    options.biasMatch == .post && float.clamp(behind: layer) != nil
   }
 
   /// The bias that puts the means of a layer back; nil where it has none of its own.
@@ -107,9 +121,7 @@ struct LayerWalk {
       return nil
     }
     var values = constant.floats()
-    if options.biasMatch == .post, pair.float.result != pair.float.output,
-      let target = targets[pair.float.result]?.mean
-    {
+    if matchesBehind(pair.float), let target = targets[pair.float.result]?.mean {
       var before: (values: [Float], means: [Double])?
       for _ in 0..<Self.postSteps {
         let means = try work.means(of: pair.quantized.result, upTo: pair.quantized.lastNode + 1)
@@ -227,14 +239,17 @@ struct LayerWork {
     let graph = runner.graph
     let node = graph.nodes[layer.node]
     let (shape, input) = (graph[layer.weight].type.shape, graph[layer.input].type.shape)
-    guard let whole = WeightMatrix(node.op, weight: shape, input: input),
-      let patches = Patches(node.op, weight: shape, input: input, output: graph[layer.output].type.shape),
+    let output = graph[layer.output].type.shape
+    guard let whole = WeightMatrix(node.op, weight: shape, input: input, states: layer.readsStates),
+      let patches = Patches(node.op, weight: shape, input: input, output: output, states: layer.readsStates),
       patches.positions > 0, var encoding = graph[layer.weight].encoding,
       let source = walk.float[float.weight].constant
     else { return nil }
     let matrix = whole.cut(Self.longestRow)
     let weights = matrix.arranged(source.floats())
     let algorithms = walk.options.algorithms
+    // What a recurrence makes is no sum of products.
+    if algorithms.contains(.adaround), patches.positions * whole.rowCount != output.reduce(1, *) { return nil }
     var sums = walk.options.usesCovariance ? try inputMoments(patches.cut(like: matrix), floatRunner) : nil
     let isCorrected = layer.bias != nil
     var covariance = sums?.covariance(centred: isCorrected)
@@ -289,7 +304,7 @@ struct LayerWork {
     let empty = CovarianceSums(patches, drifts: walk.follows)
     guard walk.follows, let floatRunner else {
       return try runner.reduce(
-        [layer.input], upTo: layer.node, elements: elements, into: empty,
+        [layer.input], upTo: layer.inputEnd, elements: elements, into: empty,
         { (sum: inout CovarianceSums, rank: Int, values: [Bytes]) throws(Diagnostic) in
           let bytes = values[0].aligned(to: 4)
           try sum.add(
@@ -299,8 +314,8 @@ struct LayerWork {
     }
     try floatRunner.advance(to: float.node)
     return try runner.reduce(
-      [layer.input], upTo: layer.node, beside: floatRunner, [float.input], upTo: float.node, elements: 2 * elements,
-      into: empty,
+      [layer.input], upTo: layer.inputEnd, beside: floatRunner, [float.input], upTo: float.inputEnd,
+      elements: 2 * elements, into: empty,
       { (sum: inout CovarianceSums, rank: Int, values: [Bytes], floats: [Bytes]) throws(Diagnostic) in
         let (bytes, float) = (values[0].aligned(to: 4), floats[0].aligned(to: 4))
         try sum.add(

@@ -60,17 +60,18 @@ extension Graph {
   /// Puts what was found into a float graph: weights on their grids with these as their encodings,
   /// biases.
   mutating func apply(_ updates: [LayerUpdate]) {
-    let layers = Dictionary(
-      Layer.layers(of: self).map { ($0.name, $0) }, uniquingKeysWith: { first, _ in first })
+    let layers = Dictionary(grouping: Layer.layersWithStates(of: self)) { $0.name }
     for update in updates {
-      guard let layer = layers[update.node] else { continue }
-      if let weight = update.weight, self[layer.weight].state == .open {
+      guard let found = layers[update.node], let first = found.first else { continue }
+      if let weight = update.weight, let layer = found.first(where: { self[$0.weight].name == weight.name }),
+        self[layer.weight].state == .open
+      {
         setWeight(layer, weight.values)
         self[layer.weight].encoding = weight.encoding
         self[layer.weight].encodingSource = .calibrated
         self[layer.weight].state = .given
       }
-      if let bias = update.bias { setBias(layer, bias) }
+      if let bias = update.bias { setBias(first, bias) }
     }
   }
 }

@@ -22,16 +22,16 @@ struct WeightMatrix: Sendable {
   /// Elements, with those that fill up the last part of a row.
   var count: Int { rowCount * depth }
 
-  /// The view of a weight, nil where an operator is none of Conv2d, DepthWiseConv2d, FullyConnected and
-  /// MatMul with a matrix.
-  init?(_ op: any Operator, weight shape: [Int], input: [Int]) {
+  /// The view of a weight, nil where an operator is none of convolutions, plain, depthwise or transposed,
+  /// FullyConnected, MatMul with a matrix, and recurrences. `states`: the weight is a recurrence's for its own states.
+  init?(_ op: any Operator, weight shape: [Int], input: [Int], states: Bool = false) {
     self.shape = shape
     parts = 1
     switch op {
-    case let op as Conv2d:
-      guard shape.count == 4, op.group > 0 else { return nil }
-      (groups, rows) = (op.group, shape[3] / op.group)
-      depth = shape[0] * shape[1] * shape[2]
+    case let op as any WindowedProduct:
+      guard shape.count > 2, op.group > 0 else { return nil }
+      (groups, rows) = (op.group, shape[shape.count - 1] / op.group)
+      depth = shape.dropLast().reduce(1, *)
       isDepthMajor = true
     case is DepthWiseConv2d:
       guard shape.count == 4, input.count == 4, input[3] > 0 else { return nil }
@@ -47,6 +47,12 @@ struct WeightMatrix: Sendable {
       groups = 1
       (rows, depth) = op.transposeIn1 ? (shape[0], shape[1]) : (shape[1], shape[0])
       isDepthMajor = !op.transposeIn1
+    case let op as any RecurrentProduct:
+      guard shape.count == 3, !states || op.readsStatesAsTheyAre else { return nil }
+      // Every direction reads all inputs, and the states of its own.
+      (groups, rows) = states ? (shape[0], shape[1]) : (1, shape[0] * shape[1])
+      depth = shape[2]
+      isDepthMajor = false
     default: return nil
     }
     wholeDepth = depth
@@ -143,29 +149,49 @@ struct Patches: Sendable {
   private enum Source: Sendable {
     /// Rows of the input as they stand.
     case rows
-    case window(WindowGeometry, height: Int, width: Int, channels: Int, perGroup: Int, outHeight: Int, outWidth: Int)
+    /// States of a recurrence, [T, D, N, H]: a group a direction.
+    case states(batch: Int)
+    case window(Window)
+  }
+
+  /// A window over a volume; sizes are those of three axes.
+  private struct Window: Sendable {
+    var geometry: WindowGeometry
+    var input: [Int]
+    var output: [Int]
+    var channels: Int
+    var perGroup: Int
+    /// Whether the window walks over the output.
+    var isTransposed: Bool
   }
 
   /// The patches of a layer, nil where ``WeightMatrix`` has none.
-  init?(_ op: any Operator, weight: [Int], input: [Int], output: [Int]) {
-    guard let matrix = WeightMatrix(op, weight: weight, input: input) else { return nil }
+  init?(_ op: any Operator, weight: [Int], input: [Int], output: [Int], states: Bool = false) {
+    guard let matrix = WeightMatrix(op, weight: weight, input: input, states: states) else { return nil }
     groups = matrix.groups
     depth = matrix.depth
     wholeDepth = matrix.depth
-    let geometry: WindowGeometry
+    let (geometry, isTransposed): (WindowGeometry, Bool)
     switch op {
-    case let op as Conv2d: geometry = op.geometry(weight: weight)
-    case let op as DepthWiseConv2d: geometry = op.grouped(channels: input[3]).geometry(weight: weight)
+    case let op as any WindowedProduct: (geometry, isTransposed) = (op.geometry(weight: weight), op.isTransposed)
+    case let op as DepthWiseConv2d:
+      (geometry, isTransposed) = (op.grouped(channels: input[3]).geometry(weight: weight), false)
+    case is any RecurrentProduct where states:
+      guard input.count == 4 else { return nil }
+      source = .states(batch: input[2])
+      positions = input[0] * input[2]
+      return
     default:
       source = .rows
       positions = input.dropLast().reduce(1, *)
       return
     }
-    guard input.count == 4, output.count == 4 else { return nil }
+    guard input.count == weight.count, output.count == weight.count else { return nil }
     source = .window(
-      geometry, height: input[1], width: input[2], channels: input[3], perGroup: weight[2],
-      outHeight: output[1], outWidth: output[2])
-    positions = output[0] * output[1] * output[2]
+      Window(
+        geometry: geometry.inThreeAxes, input: inThreeAxes(input), output: inThreeAxes(output),
+        channels: input[input.count - 1], perGroup: weight[weight.count - 2], isTransposed: isTransposed))
+    positions = output.dropLast().reduce(1, *)
   }
 
   /// The same with rows cut as those of a matrix are, filled up with zeros.
@@ -216,7 +242,13 @@ struct Patches: Sendable {
     switch source {
     case .rows:
       target.initialize(from: input + position * depth, count: depth)
-    case .window(_, _, _, let channels, let perGroup, _, _):
+    case .states(let batch):
+      for (place, group) in groups.enumerated() {
+        let row = (position / batch * self.groups + group) * batch + position % batch
+        (target + place * groupStride).initialize(from: input + row * depth, count: depth)
+      }
+    case .window(let window):
+      let (channels, perGroup) = (window.channels, window.perGroup)
       let first = groups.lowerBound * perGroup
       var to = target
       forEachTap(position) { pixel in
@@ -238,33 +270,49 @@ struct Patches: Sendable {
     }
   }
 
-  /// Calls `body` with the input pixel under each place of the window at a position, nil outside.
+  /// Calls `body` with the input pixel under each place of the window at a position, nil outside and, of a
+  /// transposed convolution, between the input's pixels.
   @inline(__always)
   private func forEachTap(_ position: Int, _ body: (_ pixel: Int?) -> Void) {
-    guard case .window(let geometry, let height, let width, _, _, let outHeight, let outWidth) = source else { return }
-    let image = position / (outHeight * outWidth)
-    let (oy, ox) = (position / outWidth % outHeight, position % outWidth)
-    for ky in 0..<geometry.filter[0] {
-      let iy = oy * geometry.stride[0] + ky * geometry.dilation[0] - geometry.pads[0]
-      for kx in 0..<geometry.filter[1] {
-        let ix = ox * geometry.stride[1] + kx * geometry.dilation[1] - geometry.pads[2]
-        let isInside = iy >= 0 && iy < height && ix >= 0 && ix < width
-        body(isInside ? (image * height + iy) * width + ix : nil)
+    guard case .window(let window) = source else { return }
+    let (geometry, input, output) = (window.geometry, window.input, window.output)
+    /// The place along an axis that a tap reads.
+    func place(_ axis: Int, _ out: Int, _ tap: Int) -> Int? {
+      let (stride, step, pad) = (geometry.stride[axis], tap * geometry.dilation[axis], geometry.pads[2 * axis])
+      var found = out * stride + step - pad
+      if window.isTransposed {
+        let start = out + pad - step
+        guard start >= 0, start % stride == 0 else { return nil }
+        found = start / stride
+      }
+      return found >= 0 && found < input[axis + 1] ? found : nil
+    }
+    let (ox, oy, oz) = (
+      position % output[3], position / output[3] % output[2], position / (output[3] * output[2]) % output[1]
+    )
+    let image = position / (output[1] * output[2] * output[3])
+    for kz in 0..<geometry.filter[0] {
+      let z = place(0, oz, kz).map { (image * input[1] + $0) * input[2] }
+      for ky in 0..<geometry.filter[1] {
+        var line: Int?
+        if let z, let y = place(1, oy, ky) { line = (z + y) * input[3] }
+        for kx in 0..<geometry.filter[2] {
+          if let line, let x = place(2, ox, kx) { body(line + x) } else { body(nil) }
+        }
       }
     }
   }
 
   /// Whether each group reads one channel, and there are several.
   var isChannelwise: Bool {
-    if case .window(_, _, _, let channels, let perGroup, _, _) = source {
-      return perGroup == 1 && channels > 1 && parts == 1
-    }
+    if case .window(let window) = source { return window.perGroup == 1 && window.channels > 1 && parts == 1 }
     return false
   }
 
   /// Where ``isChannelwise``: the inputs of all groups at a position, [depth][group].
   func channels(_ input: UnsafePointer<Float>, position: Int, into target: UnsafeMutablePointer<Float>) {
-    guard case .window(_, _, _, let channels, _, _, _) = source else { return }
+    guard case .window(let window) = source else { return }
+    let channels = window.channels
     var to = target
     forEachTap(position) { pixel in
       if let pixel {
@@ -284,4 +332,30 @@ struct Patches: Sendable {
       return min(Int(share * Double(positions)), positions - 1)
     }
   }
+}
+
+/// An operator whose outputs are sums of products over a window, weight [K..., C / group, M].
+private protocol WindowedProduct: Operator {
+  var group: Int { get }
+  /// Whether the window walks over the output.
+  var isTransposed: Bool { get }
+  func geometry(weight: [Int]) -> WindowGeometry
+}
+
+extension Convolution: WindowedProduct {
+  fileprivate var isTransposed: Bool { false }
+}
+
+extension TransposeConvolution: WindowedProduct {
+  fileprivate var isTransposed: Bool { true }
+}
+
+/// A recurrence, whose gates are sums of products of inputs and of states.
+private protocol RecurrentProduct: Operator {
+  /// Whether all products of states are of the states themselves: a Gru may let its reset gate act on them first.
+  var readsStatesAsTheyAre: Bool { get }
+}
+
+extension Recurrence: RecurrentProduct {
+  fileprivate var readsStatesAsTheyAre: Bool { !(self is Gru) || linearBeforeReset }
 }

@@ -235,6 +235,29 @@ import Testing
     #expect(model.minimised(steps: 5, start: [[1e6, 1, 1, 1e-6]]) == model.minimised(steps: 5))
   }
 
+  /// Zeros are on every grid: how often a channel is zero tells how much its noise weighs.
+  @Test func channelsAreWeighedByWhereTheyAreNotZero() throws {
+    var seen = ChannelMoments(channels: 2)
+    [0, 1, 0, 2, 3, -1, 0, 4].withUnsafeBufferPointer { (values: UnsafeBufferPointer<Float>) in seen.add(values) }
+    var twice = seen
+    twice.merge(seen)
+    #expect(seen.shareOfNumbers == [0.25, 1] && twice.shareOfNumbers == [0.25, 1])
+    let graph = try NetworkMaker.separable()
+    let set = try samples(graph).set
+    var options = RecoveryOptions()
+    options.equalizationSteps = 100
+    let session = EqualizationSession(graph: graph, quantizer: QuantizerOptions(), options: options, samples: set)
+    let layers = Layer.layers(of: graph)
+    let boundaries = try graph.boundaries(layers, relu6: .auto).found
+    let tensors = Set(layers.flatMap { [$0.input, $0.output, $0.result] }).sorted { $0.index < $1.index }
+    var moments = try set.channelMoments(of: tensors, in: graph)
+    let scales = session.noiseScales(layers, boundaries, moments)
+    let input = layers[boundaries[1].consumer].input
+    let count = try #require(moments[input]).count
+    moments[input]?.zeros[0] = count - 1
+    #expect(session.noiseScales(layers, boundaries, moments) != scales)
+  }
+
   @Test func networksWithoutPairsAreAWarning() throws {
     var maker = NetworkMaker(seed: 2, input: [1, 4, 4, 3])
     try maker.conv(4)

@@ -101,25 +101,79 @@ import Testing
     #expect(!result.notes.contains { $0.code == "option-without-effect" }, "\(result.notes)")
   }
 
+  private func lstm(_ directions: Int = 1, inputs: Int = 6, hidden: Int = 4) throws -> Graph {
+    var maker = NetworkMaker(seed: 4, input: [9, 1, 3])
+    let rows = 4 * hidden
+    // Inputs that go together: nothing else is to be gained.
+    try maker.add(MatMul(), maker.constant(maker.random.normals(3 * inputs, 0.6), [3, inputs], "mix"))
+    let input = maker.constant(
+      maker.random.normals(directions * rows * inputs, 0.4), [directions, rows, inputs], "w")
+    let recurrent = maker.constant(
+      maker.random.normals(directions * rows * hidden, 0.4), [directions, rows, hidden], "r")
+    try maker.add(Lstm(hiddenSize: hidden, direction: directions == 2 ? .bidirectional : .forward), input, recurrent)
+    return maker.finish()
+  }
+
   /// The second weight of a recurrence is no bias: it keeps its grids.
   @Test func recurrencesKeepTheirWeights() throws {
-    var maker = NetworkMaker(seed: 4, input: [5, 1, 6])
-    let input = maker.constant(maker.random.normals(16 * 6, 0.4), [1, 16, 6], "w")
-    let recurrent = maker.constant(maker.random.normals(16 * 4, 0.4), [1, 16, 4], "r")
-    try maker.add(
-      OperatorRegistry.standard.make(
-        "Lstm",
-        [
-          Attribute("hidden_size", .int(4)), Attribute("direction", .string("forward")),
-          Attribute("activations", .string("sigmoid tanh tanh")), Attribute("activation_alpha", .floats([0, 0, 0])),
-          Attribute("activation_beta", .floats([0, 0, 0])), Attribute("clip", .float(0)),
-          Attribute("linear_before_reset", .bool(false)), Attribute("input_forget", .bool(false)),
-        ]), input, recurrent)
-    let graph = maker.finish()
-    let result = try recover(graph, quantizer(8), options(.biasCorrection, .gptq)).materialized()
+    let result = try recover(lstm(), quantizer(8), options(.biasCorrection, .gptq)).materialized()
     #expect(result.verify() == [])
     let id = try #require(result.tensor(named: "r"))
     #expect(result[id].encoding?.channels.count == 16)
+  }
+
+  /// Both weights of a recurrence are rounded by what they are multiplied with, in each direction.
+  @Test(arguments: [1, 2]) func recurrencesAreRounded(directions: Int) throws {
+    let graph = try lstm(directions, inputs: 12, hidden: 16)
+    var quantizer = quantizer(4)
+    quantizer.actBitwidth = 16
+    let simple = try plain(graph, quantizer)
+    let result = try recover(graph, quantizer, options(.gptq))
+    let rounded = try result.materialized()
+    for name in ["w", "r"] {
+      let (old, new) = (try #require(simple.tensor(named: name)), try #require(rounded.tensor(named: name)))
+      #expect(simple[old].constant?.integers() != rounded[new].constant?.integers(), "\(name)")
+    }
+    #expect(!result.notes.contains { $0.code == "layer-left-alone" })
+    let (before, after) = (try quality(simple, against: graph), try quality(rounded, against: graph))
+    #expect(after > before + 1, "\(before) dB -> \(after) dB")
+    // The products are not the output, which gradients would have to meet.
+    let learned = try recover(graph, quantizer, options(.adaround))
+    #expect(learned.notes.count { $0.code == "layer-left-alone" } == 2)
+  }
+
+  /// Behind an activation that is no clamp means may fall where the bias grows: they are compared before it.
+  @Test func meansBehindCurvesAreNotMatched() throws {
+    var maker = NetworkMaker(seed: 8, input: [1, 8, 8, 3])
+    try maker.conv(8)
+    try maker.add(Prelu(), maker.constant((0..<8).map { Float($0 - 6) / 3 }, [8], "slopes"))
+    try maker.conv(6)
+    try maker.add(HardSwish())
+    try maker.conv(4)
+    let graph = maker.finish()
+    var (post, pre) = (options(.biasCorrection), options(.biasCorrection))
+    (post.biasMatch, pre.biasMatch) = (.post, .pre)
+    let quantizer = quantizer(4, perChannel: false)
+    let found = try recover(graph, quantizer, post).materialized()
+    #expect(try found.text(inlineLimit: .max) == recover(graph, quantizer, pre).materialized().text(inlineLimit: .max))
+    let before = try quality(plain(graph, quantizer), against: graph)
+    #expect(try quality(found, against: graph) > before)
+  }
+
+  /// Sums of codes that a network quantized at run time makes integers keep their means.
+  @Test func sumsOfCodesAreLeftAlone() throws {
+    var maker = NetworkMaker(seed: 6, input: [1, 8])
+    try maker.dense(6)
+    try maker.add(Relu())
+    try maker.dense(4)
+    try maker.add(Cast(to: .int32))
+    try maker.add(Cast(to: .float32))
+    let graph = maker.finish()
+    let result = try recover(graph, quantizer(8), options(.biasCorrection, .gptq))
+    let notes = result.notes.filter { $0.code == "layer-left-alone" }
+    #expect(notes.map(\.location.node) == ["n2"])
+    let (old, new) = (try #require(graph.tensor(named: "b2")), try #require(result.graph.tensor(named: "b2")))
+    #expect(result.graph[new].constant?.floats() == graph[old].constant?.floats())
   }
 
   /// Means before the activation, or after it, are those of the float network on the samples.

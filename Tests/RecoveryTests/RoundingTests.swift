@@ -13,6 +13,14 @@ import Testing
     ("depthwise", DepthWiseConv2d(stride: [1, 2], padAmount: [0, 1, 1, 1]), [1, 6, 6, 3], [3, 3, 1, 6]),
     ("dense", FullyConnected(), [4, 7], [5, 7]),
     ("product", MatMul(), [2, 3, 7], [7, 5]),
+    (
+      "transposed",
+      TransposeConv2d(stride: [2, 3], padAmount: [1, 0, 2, 1], dilation: [1, 2], outputPadding: [1, 0]),
+      [2, 4, 5, 6], [3, 2, 6, 5]
+    ),
+    ("grouped transposed", TransposeConv2d(stride: [2, 2], group: 2), [1, 3, 4, 6], [2, 2, 3, 4]),
+    ("volume", Conv3d(stride: [1, 2, 1], padAmount: [1, 1, 0, 1, 1, 0]), [2, 4, 5, 3, 2], [3, 2, 3, 2, 4]),
+    ("transposed volume", TransposeConv3d(stride: [2, 1, 2]), [1, 2, 3, 2, 4], [3, 2, 2, 4, 3]),
     ("transposed product", MatMul(transposeIn1: true), [3, 7], [5, 7]),
   ]
 
