@@ -235,6 +235,7 @@ void qint_convolve(const qint_window *c, const qint_convolve_constants *constant
 
 typedef struct wide_finish {
   __m512d bias[4];
+  __m512i short_bias[2];
   __m512 scales[2], zero_point, low, high;
   __mmask32 channels;
 } wide_finish;
@@ -253,13 +254,18 @@ INLINE __m512 wide_total(__m512i high, __m512i low, const __m512d *bias) {
   return _mm512_insertf32x8(_mm512_castps256_ps512(_mm512_cvtpd_ps(first)), _mm512_cvtpd_ps(second), 1);
 }
 
+/// The same where totals fit 32 bits, on the way to which sums may wrap.
+INLINE __m512 short_total(__m512i high, __m512i low, __m512i bias) {
+  return _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_add_epi32(_mm512_slli_epi32(high, 8), low), bias));
+}
+
 INLINE __m512i wide_code(__m512 total, __m512 scale, const wide_finish *how) {
   const __m512 y = _mm512_add_ps(_mm512_mul_ps(total, scale), how->zero_point);
   return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(y, how->low), how->high));
 }
 
 /// One tile: a segment of the upper bytes, and the same of the lower ones.
-INLINE void wide_tile(const int length, const qint_window *c, const wide_finish *how, const uint8_t *high,
+INLINE void wide_tile(const int length, const int is_short, const qint_window *c, const wide_finish *how, const uint8_t *high,
                       const uint8_t *low, const int8_t *weights, upcoming *upcoming, uint16_t *to) {
   sums first, second;
   UNROLLED for (int i = 0; i < length; i++) {
@@ -267,14 +273,17 @@ INLINE void wide_tile(const int length, const qint_window *c, const wide_finish 
   }
   add_window(length, 1, c, high, low, weights, upcoming, first, second);
   UNROLLED for (int i = 0; i < length; i++) {
-    const __m512i a = wide_code(wide_total(first[i][0], second[i][0], how->bias), how->scales[0], how);
-    const __m512i b = wide_code(wide_total(first[i][1], second[i][1], how->bias + 2), how->scales[1], how);
+    const __m512 x = is_short ? short_total(first[i][0], second[i][0], how->short_bias[0])
+                              : wide_total(first[i][0], second[i][0], how->bias);
+    const __m512 y = is_short ? short_total(first[i][1], second[i][1], how->short_bias[1])
+                              : wide_total(first[i][1], second[i][1], how->bias + 2);
+    const __m512i a = wide_code(x, how->scales[0], how), b = wide_code(y, how->scales[1], how);
     _mm512_mask_storeu_epi16(to + i * c->channels, how->channels, _mm512_packus_epi32(a, b));
   }
 }
 
-INLINE void wide_tiles(const int length, const qint_window *c, const qint_wide_constants *constants, ptrdiff_t start,
-                       ptrdiff_t end, ptrdiff_t channel, const uint8_t *high, const uint8_t *low, uint16_t *out) {
+INLINE void wide_tiles(const int length, const int is_short, const qint_window *c,
+                       const qint_wide_constants *constants, ptrdiff_t start, ptrdiff_t end, ptrdiff_t channel, const uint8_t *high, const uint8_t *low, uint16_t *out) {
   const int8_t *weights = constants->weights + channel * c->run_count * c->run_length;
   const ptrdiff_t left = c->channels - channel;
   wide_finish how = {
@@ -287,12 +296,16 @@ INLINE void wide_tiles(const int length, const qint_window *c, const qint_wide_c
   for (int i = 0; i < 4; i++) {
     how.bias[i] = _mm512_loadu_pd(constants->bias + channel + 8 * i);
   }
+  for (int i = 0; i < 2; i++) {
+    how.short_bias[i] =
+        is_short ? _mm512_loadu_si512(constants->short_bias + channel + 16 * i) : _mm512_setzero_si512();
+  }
   const ptrdiff_t blocks = (left + qint_channel_block - 1) / qint_channel_block;
   upcoming upcoming =
       upcoming_after(weights, c->run_count * c->run_length * qint_channel_block, start == 0 ? blocks : 0);
   for (ptrdiff_t i = start; i < end; i++) {
     const qint_segment at = c->segments[i];
-    wide_tile(length, c, &how, high + at.in, low + at.in, weights, &upcoming, out + at.out * c->channels + channel);
+    wide_tile(length, is_short, c, &how, high + at.in, low + at.in, weights, &upcoming, out + at.out * c->channels + channel);
   }
 }
 
@@ -300,7 +313,11 @@ INLINE void wide_tiles(const int length, const qint_window *c, const qint_wide_c
   WIDE static void wide_tiles_of_##length(const qint_window *c, const qint_wide_constants *constants,             \
                                           ptrdiff_t start, ptrdiff_t end, ptrdiff_t channel, const uint8_t *high, \
                                           const uint8_t *low, uint16_t *out) {                                    \
-    wide_tiles(length, c, constants, start, end, channel, high, low, out);                                        \
+    if (constants->short_bias != NULL) {                                                                          \
+      wide_tiles(length, 1, c, constants, start, end, channel, high, low, out);                                   \
+    } else {                                                                                                      \
+      wide_tiles(length, 0, c, constants, start, end, channel, high, low, out);                                   \
+    }                                                                                                             \
   }
 WIDE_TILES(4)
 WIDE_TILES(5)

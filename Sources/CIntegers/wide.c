@@ -61,14 +61,41 @@ INLINE void totals(const qint_wide_sums *how, ptrdiff_t start, ptrdiff_t count, 
   }
 }
 
-/// Numbers `start` to `start + count` (wide_line at most) of all rows, whose constants begin at `bias`, `scales` and
-/// `slopes`.
+/// The same where totals fit 32 bits, on the way to which sums may wrap.
+INLINE void short_totals(const qint_wide_sums *how, ptrdiff_t start, ptrdiff_t count, const int32_t *restrict bias,
+                         int split, int planes, float *restrict out) {
+  const int32_t *restrict low = how->low + start, *restrict low_rest = split ? how->low_rest + start : NULL;
+  const int32_t *restrict high = planes ? how->high + start : NULL;
+  const int32_t *restrict high_rest = planes && split ? how->high_rest + start : NULL;
+  const uint32_t factor = (uint32_t)how->factor;
+  for (ptrdiff_t i = 0; i < count; i++) {
+    uint32_t sum = (uint32_t)low[i];
+    if (split) {
+      sum = sum * factor + (uint32_t)low_rest[i];
+    }
+    if (planes) {
+      uint32_t upper = (uint32_t)high[i];
+      if (split) {
+        upper = upper * factor + (uint32_t)high_rest[i];
+      }
+      sum += upper * 256;
+    }
+    out[i] = (float)(int32_t)(sum + (uint32_t)bias[i]);
+  }
+}
+
+/// Numbers `start` to `start + count` (wide_line at most) of all rows, whose constants begin at `bias` (or
+/// `short_bias`), `scales` and `slopes`.
 INLINE void requantize_line(const qint_wide_sums *how, ptrdiff_t start, ptrdiff_t count, const double *restrict bias,
-                            const float *restrict scales, const float *restrict slopes, uint16_t *words,
+                            const int32_t *restrict short_bias, const float *restrict scales, const float *restrict slopes, uint16_t *words,
                             uint8_t *bytes) {
   const float zero_point = how->zero_point, low = how->low_code, high = how->high_code, step = how->step;
   float line[wide_line];
-  if (how->high == NULL) {
+  if (short_bias != NULL && how->low_rest == NULL && how->high != NULL) {
+    short_totals(how, start, count, short_bias, 0, 1, line);
+  } else if (short_bias != NULL && how->high != NULL) {
+    short_totals(how, start, count, short_bias, 1, 1, line);
+  } else if (how->high == NULL) {
     if (how->low_rest == NULL) {
       totals(how, start, count, bias, 0, 0, line);
     } else {
@@ -110,24 +137,27 @@ CLONES void qint_requantize_wide(const qint_wide_sums *how, ptrdiff_t rows, ptrd
   if (columns <= wide_line / 2) {
     // Short rows are taken together, with constants for each of them.
     double bias[wide_line];
+    int32_t short_bias[wide_line];
     float scales[wide_line], slopes[wide_line];
     const ptrdiff_t together = wide_line / columns * columns, all = rows * columns;
     for (ptrdiff_t i = 0; i < together; i++) {
       bias[i] = how->bias[i % columns];
+      short_bias[i] = how->short_bias == NULL ? 0 : how->short_bias[i % columns];
       scales[i] = how->scales[i % columns];
       slopes[i] = how->slopes == NULL ? 0.0f : how->slopes[i % columns];
     }
     for (ptrdiff_t start = 0; start < all; start += together) {
-      requantize_line(how, start, all - start < together ? all - start : together, bias, scales,
-                      how->slopes == NULL ? NULL : slopes, words, bytes);
+      requantize_line(how, start, all - start < together ? all - start : together, bias,
+                      how->short_bias == NULL ? NULL : short_bias, scales, how->slopes == NULL ? NULL : slopes, words,
+                      bytes);
     }
     return;
   }
   for (ptrdiff_t row = 0; row < rows; row++) {
     for (ptrdiff_t first = 0; first < columns; first += wide_line) {
       requantize_line(how, row * columns + first, columns - first < wide_line ? columns - first : wide_line,
-                      how->bias + first, how->scales + first, how->slopes == NULL ? NULL : how->slopes + first, words,
-                      bytes);
+                      how->bias + first, how->short_bias == NULL ? NULL : how->short_bias + first, how->scales + first,
+                      how->slopes == NULL ? NULL : how->slopes + first, words, bytes);
     }
   }
 }

@@ -13,9 +13,6 @@
 
 #if defined(__clang__)
 #pragma clang assume_nonnull begin
-#define QINT_NULLABLE _Nullable
-#else
-#define QINT_NULLABLE
 #endif
 
 /// How 32-bit sums of rows of `columns` numbers become bytes.
@@ -151,9 +148,10 @@ typedef struct qint_wide_sums {
   const int32_t *low;
   const int32_t *QINT_NULLABLE low_rest;   ///< where it is nil the factor is not used
   int32_t factor;
-  const double *bias;                 ///< [columns], whole
-  const float *scales;                ///< [columns]
-  const float *QINT_NULLABLE slopes;  ///< [columns]
+  const double *bias;                       ///< [columns], whole
+  const int32_t *QINT_NULLABLE short_bias;  ///< the same in 32 bits, cut off, where every total fits these
+  const float *scales;                      ///< [columns]
+  const float *QINT_NULLABLE slopes;        ///< [columns]
   float step;
   float zero_point;
   float low_code;   ///< whole

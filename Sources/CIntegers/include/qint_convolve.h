@@ -11,6 +11,9 @@
 
 #if defined(__clang__)
 #pragma clang assume_nonnull begin
+#define QINT_NULLABLE _Nullable
+#else
+#define QINT_NULLABLE
 #endif
 
 /// Output channels of a block of packed weights, and pixels of a segment.
@@ -58,10 +61,11 @@ typedef struct qint_convolve_constants {
 /// where float(total) * scale has to stay below 2^30 in size.
 void qint_convolve(const qint_window *window, const qint_convolve_constants *constants, const uint8_t *in, uint8_t *out);
 
-/// As qint_convolve_constants, for codes of two bytes. Biases are whole.
+/// As qint_convolve_constants, for codes of two bytes.
 typedef struct qint_wide_constants {
   const int8_t *weights;
-  const double *bias;
+  const double *bias;                       ///< whole
+  const int32_t *QINT_NULLABLE short_bias;  ///< the same in 32 bits, cut off, where every total fits these
   const float *scales;
   float zero_point, low, high;
 } qint_wide_constants;

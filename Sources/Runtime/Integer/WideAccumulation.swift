@@ -46,13 +46,24 @@ struct WideAccumulation: IntegerOperation {
     }
   }
 
-  /// The bias less the zero point's share, exact as Doubles.
-  fileprivate var foldedBias: [Double] {
+  /// The bias less the zero point's share.
+  fileprivate var foldedBias: [Int] {
     var result = sums.bias.map { Int($0) }
     for start in stride(from: 0, to: sums.weights.count, by: channels) {
       for channel in 0..<channels { result[channel] -= sums.inputZero * Int(sums.weights[start + channel]) }
     }
-    return result.map { Double($0) }
+    return result
+  }
+
+  /// The lowest 32 bits of it, where every total fits as many; else nil.
+  fileprivate var shortBias: [Int32]? {
+    let farthest = max(sums.inputZero, (inputGrid.isWide ? 65_535 : 255) - sums.inputZero)
+    var sizes = sums.bias.map { Int($0.magnitude) }
+    for start in stride(from: 0, to: sums.weights.count, by: channels) {
+      for channel in 0..<channels { sizes[channel] += farthest * Int(sums.weights[start + channel].magnitude) }
+    }
+    guard sizes.allSatisfy({ $0 <= Int(Int32.max) }) else { return nil }
+    return foldedBias.map { Int32(truncatingIfNeeded: $0) }
   }
 
   /// The zero point's bytes, the upper one first where codes have two.
@@ -78,6 +89,7 @@ struct WideTilesKernel: Kernel {
   private let tiles: PackedTiles
   /// In the order of packed channels.
   private let bias: [Double]
+  private let shortBias: [Int32]?
   private let scales: [Float]
 
   var name: String {
@@ -98,7 +110,8 @@ struct WideTilesKernel: Kernel {
       let tiles = try PackedTiles(operation.sums, leastEfficiency: Self.leastEfficiency)
     else { return nil }
     (self.operation, self.tiles) = (operation, tiles)
-    bias = tiles.spread(operation.foldedBias)
+    bias = tiles.spread(operation.foldedBias.map { Double($0) })
+    shortBias = operation.shortBias.map { tiles.spread($0) }
     let all = operation.sums.scales
     scales = tiles.spread((0..<operation.sums.channels).map { all[all.count == 1 ? 0 : $0] })
   }
@@ -118,13 +131,16 @@ struct WideTilesKernel: Kernel {
     let range = operation.sums.clamp.range
     bias.withUnsafeBufferPointer { bias in
       scales.withUnsafeBufferPointer { scales in
-        guard let bias = bias.baseAddress, let scales = scales.baseAddress else { return }
-        var constants = qint_wide_constants(
-          weights: tiles.weights.address.assumingMemoryBound(to: Int8.self), bias: bias, scales: scales,
-          zero_point: Float(operation.sums.grid.zeroPoint), low: Float(range.lowerBound),
-          high: Float(range.upperBound))
-        tiles.window.withPointers(channels: tiles.channels, block: tiles.block) { window in
-          qint_convolve_wide(window, &constants, high, low, y)
+        (shortBias ?? []).withUnsafeBufferPointer { short in
+          guard let bias = bias.baseAddress, let scales = scales.baseAddress else { return }
+          var constants = qint_wide_constants(
+            weights: tiles.weights.address.assumingMemoryBound(to: Int8.self), bias: bias,
+            short_bias: shortBias == nil ? nil : short.baseAddress, scales: scales,
+            zero_point: Float(operation.sums.grid.zeroPoint), low: Float(range.lowerBound),
+            high: Float(range.upperBound))
+          tiles.window.withPointers(channels: tiles.channels, block: tiles.block) { window in
+            qint_convolve_wide(window, &constants, high, low, y)
+          }
         }
       }
     }
@@ -140,6 +156,7 @@ struct WideSumsKernel: Kernel {
   private let factor: Int32
   private let border: PaddedCopy?
   private let bias: [Double]
+  private let shortBias: [Int32]?
   private let scales: [Float]
   private let slopes: [Float]?
   private let step: Float
@@ -165,7 +182,8 @@ struct WideSumsKernel: Kernel {
     border = try sums.border()
     let exact = try sums.makeExactSums(sums.axes(border), factor: sums.leastFactor)
     (high, low, factor) = (exact.high, exact.low, Int32(exact.factor))
-    bias = operation.foldedBias
+    bias = operation.foldedBias.map { Double($0) }
+    shortBias = operation.shortBias
     scales = (0..<sums.channels).map { sums.scales[sums.scales.count == 1 ? 0 : $0] }
     switch sums.curve {
     case .none: (slopes, step) = (nil, 0)
@@ -214,14 +232,17 @@ struct WideSumsKernel: Kernel {
     bias.withUnsafeBufferPointer { bias in
       scales.withUnsafeBufferPointer { scales in
         (slopes ?? []).withUnsafeBufferPointer { list in
-          guard let bias = bias.baseAddress, let scales = scales.baseAddress, let first = sums(3) else { return }
-          var how = qint_wide_sums(
-            high: sums(5), high_rest: sums(6), low: first, low_rest: sums(4), factor: factor, bias: bias,
-            scales: scales, slopes: slopes == nil ? nil : list.baseAddress, step: step,
-            zero_point: Float(grid.zeroPoint), low_code: Float(range.lowerBound), high_code: Float(range.upperBound))
-          qint_requantize_wide(
-            &how, outputs[0].type.count / columns, columns, grid.isWide ? words(outputs[0]) : nil,
-            grid.isWide ? nil : bytes(outputs[0]))
+          (shortBias ?? []).withUnsafeBufferPointer { short in
+            guard let bias = bias.baseAddress, let scales = scales.baseAddress, let first = sums(3) else { return }
+            var how = qint_wide_sums(
+              high: sums(5), high_rest: sums(6), low: first, low_rest: sums(4), factor: factor, bias: bias,
+              short_bias: shortBias == nil ? nil : short.baseAddress, scales: scales,
+              slopes: slopes == nil ? nil : list.baseAddress, step: step, zero_point: Float(grid.zeroPoint),
+              low_code: Float(range.lowerBound), high_code: Float(range.upperBound))
+            qint_requantize_wide(
+              &how, outputs[0].type.count / columns, columns, grid.isWide ? words(outputs[0]) : nil,
+              grid.isWide ? nil : bytes(outputs[0]))
+          }
         }
       }
     }
