@@ -20,6 +20,7 @@ struct ComparisonRun: Sendable {
     var isolated: [ErrorSums]
     var candidates: [[ErrorSums]]
     /// The same of channels that the container computes nothing for, which the other sums leave out.
+    var isolatedEmpty: [ErrorSums]
     var empty: [[ErrorSums]]
     var emptyChannels: [EmptyChannels]
     var before: [HistogramObserver]
@@ -58,6 +59,7 @@ struct ComparisonRun: Sendable {
     for worker in workers.dropFirst() { result.merge(worker.result) }
     // Channels that are not constant were lost by quantization: they count.
     for row in pairs.indices where !result.emptyChannels[row].areConstant {
+      result.isolated[row].merge(result.isolatedEmpty[row])
       for place in candidates.indices { result.candidates[place][row].merge(result.empty[place][row]) }
     }
     return result
@@ -66,7 +68,10 @@ struct ComparisonRun: Sendable {
 
 extension ComparisonRun.Result {
   fileprivate mutating func merge(_ other: Self) {
-    for row in isolated.indices { isolated[row].merge(other.isolated[row]) }
+    for row in isolated.indices {
+      isolated[row].merge(other.isolated[row])
+      isolatedEmpty[row].merge(other.isolatedEmpty[row])
+    }
     for place in candidates.indices {
       for row in candidates[place].indices {
         candidates[place][row].merge(other.candidates[place][row])
@@ -152,7 +157,8 @@ private final class ComparisonWorker {
     }
     let histograms = run.histograms ? run.pairs.map { _ in HistogramObserver() } : []
     result = ComparisonRun.Result(
-      isolated: empty, candidates: candidates.map { _ in empty }, empty: candidates.map { _ in empty },
+      isolated: empty, candidates: candidates.map { _ in empty }, isolatedEmpty: empty,
+      empty: candidates.map { _ in empty },
       emptyChannels: run.pairs.map { EmptyChannels(count: $0.emptyChannels.count) }, before: histograms,
       after: histograms)
   }
@@ -185,6 +191,12 @@ private final class ComparisonWorker {
       let count = floats.count
       kept.update(from: source, count: count)
       let pair = run.pairs[row]
+      let places = emptyPlaces[row]
+      if !places.isEmpty {
+        for index in 0..<count {
+          if let place = places[index % places.count] { result.emptyChannels[row].see(kept[index], place: place) }
+        }
+      }
       let encoding = run.container[pair.container].encoding
       let isolates = run.isolates && encoding != nil
       guard isolates || run.histograms, let room = scratch.baseAddress else { continue }
@@ -194,7 +206,13 @@ private final class ComparisonWorker {
       if isolates, let encoding {
         encoding.simulate(room, into: room, shape: view.type.shape)
         restore(room, count, pair)
-        result.isolated[row].add(reference: kept, other: room, count: count, floor: pair.floor)
+        if places.isEmpty {
+          result.isolated[row].add(reference: kept, other: room, count: count, floor: pair.floor)
+        } else {
+          split(row, kept, room, count)
+          result.isolated[row].add(reference: full.reference, other: full.other)
+          result.isolatedEmpty[row].add(reference: hollow.reference, other: hollow.other)
+        }
       }
     }
   }
@@ -219,30 +237,27 @@ private final class ComparisonWorker {
       if emptyPlaces[row].isEmpty {
         result.candidates[place][row].add(reference: kept, other: other, count: count, floor: floor)
       } else {
-        addApart(row, place, kept, other, count)
+        split(row, kept, other, count)
+        result.candidates[place][row].add(reference: full.reference, other: full.other)
+        result.empty[place][row].add(reference: hollow.reference, other: hollow.other)
       }
     }
   }
 
-  /// Adds the channels that the container computes something for, and the others apart.
-  private func addApart(
-    _ row: Int, _ place: Int, _ kept: UnsafePointer<Float>, _ other: UnsafePointer<Float>, _ count: Int
-  ) {
+  /// Sorts the channels that the container computes something for from the others.
+  private func split(_ row: Int, _ kept: UnsafePointer<Float>, _ other: UnsafePointer<Float>, _ count: Int) {
     full = ([], [])
     hollow = ([], [])
     let places = emptyPlaces[row]
     for index in 0..<count {
-      if let channel = places[index % places.count] {
+      if places[index % places.count] != nil {
         hollow.reference.append(kept[index])
         hollow.other.append(other[index])
-        if place == 0 { result.emptyChannels[row].see(kept[index], place: channel) }
       } else {
         full.reference.append(kept[index])
         full.other.append(other[index])
       }
     }
-    result.candidates[place][row].add(reference: full.reference, other: full.other)
-    result.empty[place][row].add(reference: hollow.reference, other: hollow.other)
   }
 
   private func observe(

@@ -146,6 +146,11 @@ struct ComparisonTests {
     #expect(found.removedChannels == (isConstant ? ["r1": [2]] : [:]))
     #expect(found.notes.count == (isConstant ? 1 : 0))
     #expect(isConstant ? noise == .infinity : noise < 30)
+    // Alone, on a grid that does not reach the constant, neither.
+    try edit(&float, "b1") { $0 == 2 ? 400 : $1 }
+    let fixed = try quantized(removed, samples(removed)).materialized()
+    let alone = try measure(float, fixed) { $0.views = [.isolation] }.errors("r1", .isolation).sqnr
+    #expect(isConstant ? alone > 35 : alone < 10, "\(alone)")
   }
 
   @Test func namesThatDifferAreReported() throws {
