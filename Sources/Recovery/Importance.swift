@@ -2,7 +2,7 @@ import IR
 import Operators
 
 /// How much noise in each channel of each tensor weighs in the graph's outputs: variance of the outputs,
-/// relative to their power, for a unit of variance in every position of the channel, to first order and
+/// relative to what they vary by, for a unit of variance in every position of the channel, to first order and
 /// as if positions and channels were independent.
 ///
 /// Followed backwards through the weights and the shares of activations that let changes through; where an
@@ -26,7 +26,9 @@ struct Importance {
       }
       let channels = graph[tensor].type.shape.last ?? 1
       let power = moments[tensor].map { moments in
-        moments.squares.reduce(0, +) / Double(max(1, moments.count * max(1, moments.squares.count)))
+        let count = Double(max(1, moments.count))
+        let variances = zip(moments.sum, moments.squares).map { max(0, $1 / count - ($0 / count) * ($0 / count)) }
+        return variances.reduce(0, +) / Double(max(1, variances.count))
       }
       add([Double](repeating: 1 / max(power ?? 1, 1e-30), count: channels), to: tensor)
     }

@@ -258,6 +258,29 @@ import Testing
     #expect(session.noiseScales(layers, boundaries, moments) != scales)
   }
 
+  /// What an output's values have in common is no signal: noise weighs by how they vary.
+  @Test func offsetsOfOutputsWeighNothing() throws {
+    let graph = try NetworkMaker.separable()
+    let layers = Layer.layers(of: graph)
+    let tensors = Set(layers.flatMap { [$0.input, $0.output, $0.result] } + graph.outputs)
+      .sorted { $0.index < $1.index }
+    let moments = try samples(graph).set.channelMoments(of: tensors, in: graph)
+    var moved = moments
+    for output in graph.outputs {
+      var own = try #require(moved[output])
+      let count = Double(own.count)
+      for c in own.sum.indices {
+        own.squares[c] += 2 * 50 * own.sum[c] + 2500 * count
+        own.sum[c] += 50 * count
+      }
+      moved[output] = own
+    }
+    let input = try #require(graph.inputs.first)
+    let before = Importance(graph, layers, moments).channels(input, count: 1)
+    let after = Importance(graph, layers, moved).channels(input, count: 1)
+    #expect(zip(before, after).allSatisfy { abs($0 - $1) < 1e-6 * $0 && $0 > 0 }, "\(before) \(after)")
+  }
+
   @Test func networksWithoutPairsAreAWarning() throws {
     var maker = NetworkMaker(seed: 2, input: [1, 4, 4, 3])
     try maker.conv(4)
